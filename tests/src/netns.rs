@@ -52,7 +52,7 @@ impl Netns {
     }
 
     /// The descriptor, as the kernel wants it to place the end of a veth pair.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
