@@ -13,7 +13,7 @@ use crate::suite::{Outcome, Place, trial};
 const REPORTED: Duration = Duration::from_secs(10);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial(Place::Anywhere, "audit: everything arrives and each would-be block is an event", run)]
+    vec![trial(Place::Anywhere, "audit::everything_arrives_and_each_would_be_block_is_an_event", run)]
 }
 
 fn run() -> Result<Outcome> {

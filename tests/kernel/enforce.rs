@@ -21,9 +21,9 @@ enum Age {
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut all = Vec::new();
-    for (age, said) in [(Age::New, "a new socket"), (Age::Held, "a socket older than the fence")] {
+    for (age, said) in [(Age::New, "a_new_socket"), (Age::Held, "a_socket_older_than_the_fence")] {
         for shape in shapes() {
-            let name = format!("enforce: no frame of {} from {said}", shape.name());
+            let name = format!("enforce::no_frame_of_{}_from_{said}", shape.name());
             all.push(trial(Place::Anywhere, name, move || run(shape, age)));
         }
     }

@@ -24,8 +24,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         .into_iter()
         .map(|(choice, expected)| {
             let name = match choice {
-                None => format!("errno: a blocked connect answers {expected} by default"),
-                Some(_) => format!("errno: a blocked connect answers {expected} when told to"),
+                None => format!("errno::a_blocked_connect_answers_{expected}_by_default"),
+                Some(_) => format!("errno::a_blocked_connect_answers_{expected}_when_told_to"),
             };
             trial(Place::Anywhere, name, move || run(choice, expected))
         })

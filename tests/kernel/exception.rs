@@ -21,8 +21,8 @@ const TOLERANCE_MS: i64 = 250;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial(Place::Anywhere, "exception: opens what it names and nothing else", opens),
-        trial(Place::Anywhere, "exception: ends on time with the agent stopped dead", ends_on_time),
+        trial(Place::Anywhere, "exception::opens_what_it_names_and_nothing_else", opens),
+        trial(Place::Anywhere, "exception::ends_on_time_with_the_agent_stopped_dead", ends_on_time),
     ]
 }
 

@@ -93,7 +93,7 @@ fn policy(scene: &Scene, place: usize, fence_of: usize, exception_of: usize) -> 
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let name = "flip: no verdict of neither image and no unannounced loss, flipping every 100 ms under load";
+    let name = "flip::no_verdict_of_neither_image_and_no_unannounced_loss_flipping_every_100_ms_under_load";
     vec![trial(Place::Host, name, run)]
 }
 

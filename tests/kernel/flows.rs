@@ -62,19 +62,19 @@ pub(crate) fn shapes() -> Vec<Shape> {
 }
 
 impl Shape {
-    /// As a test name says it: `tcp over v4-mapped`.
+    /// As a test name says it: `tcp_over_v4_mapped`.
     pub(crate) fn name(self) -> String {
         let used = match self.used {
             Use::Tcp => "tcp",
-            Use::UdpConnected => "udp connected",
-            Use::UdpUnconnected => "udp sendto",
+            Use::UdpConnected => "udp_connected",
+            Use::UdpUnconnected => "udp_sendto",
         };
         let address = match self.address {
             Address::V4 => "v4",
             Address::V6 => "v6",
-            Address::Mapped => "v4-mapped",
+            Address::Mapped => "v4_mapped",
         };
-        format!("{used} over {address}")
+        format!("{used}_over_{address}")
     }
 
     /// The address as the workload writes it.

@@ -18,19 +18,19 @@ use crate::suite::{Outcome, Place, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial(Place::Anywhere, "harness: a world with another way out is refused", other_way_out),
-        trial(Place::Anywhere, "harness: an actor is in its cgroup and namespace from the start", placed),
+        trial(Place::Anywhere, "harness::a_world_with_another_way_out_is_refused", other_way_out),
+        trial(Place::Anywhere, "harness::an_actor_is_in_its_cgroup_and_namespace_from_the_start", placed),
         trial(
             Place::Anywhere,
-            "harness: the sniffer counts every datagram, and none that was not sent",
+            "harness::the_sniffer_counts_every_datagram_and_none_that_was_not_sent",
             counts,
         ),
-        trial(Place::Anywhere, "harness: every kind of flow is echoed and seen", echoes),
-        trial(Place::Host, "harness: the judge tells a stopped flow from a passing one", notices),
-        trial(Place::Anywhere, "harness: a cgroup with a living member is removed", removed),
+        trial(Place::Anywhere, "harness::every_kind_of_flow_is_echoed_and_seen", echoes),
+        trial(Place::Host, "harness::the_judge_tells_a_stopped_flow_from_a_passing_one", notices),
+        trial(Place::Anywhere, "harness::a_cgroup_with_a_living_member_is_removed", removed),
         trial(
             Place::Anywhere,
-            "harness: the loopback world carries what the pair of namespaces does",
+            "harness::the_loopback_world_carries_what_the_pair_of_namespaces_does",
             loopback,
         ),
     ]

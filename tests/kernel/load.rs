@@ -15,15 +15,14 @@ const MOST_INSTRUCTIONS: u64 = 250_000;
 /// Of the 512 bytes that there are.
 const MOST_STACK: u64 = 400;
 /// The object that the binary embeds.
-const OBJECT: &str = "RINGFENCE_OBJECT";
+const OBJECT: &str = "RINGFENCE_EBPF_OBJECT";
 /// The object with the test-only programs.
 const PROBE_OBJECT: &str = "RINGFENCE_PROBE_OBJECT";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [OBJECT, PROBE_OBJECT]
-        .map(|variable| {
-            let name =
-                format!("load: every program of {variable} loads with three capabilities, within the bars");
+    [(OBJECT, "the_agents_object"), (PROBE_OBJECT, "the_probe_object")]
+        .map(|(variable, object_name)| {
+            let name = format!("load::every_program_of_{object_name}_loads_with_three_capabilities");
             trial(Place::Anywhere, name, move || run(&object(variable)?))
         })
         .into()
@@ -46,7 +45,8 @@ fn run(object: &PathBuf) -> Result<Outcome> {
     let output =
         Command::new("/proc/self/exe").env(MARK, object).output().context("cannot start the loader")?;
     let said = String::from_utf8_lossy(&output.stdout);
-    print!("{said}");
+    // On lines of their own, below the runner's `test … `.
+    println!("\n{}", said.trim_end());
     ensure!(
         output.status.success(),
         "{}\n{said}{}",

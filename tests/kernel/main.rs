@@ -1,7 +1,7 @@
 //! The kernel suite: the real binary, the real kernel, real sockets, and a judge on the wire.
 //!
 //! Needs root. `cargo xtask test` builds what it needs and sets `RINGFENCE_BIN` (the binary under test),
-//! `RINGFENCE_OBJECT` and `RINGFENCE_PROBE_OBJECT` (the kernel objects), `RINGFENCE_TIER` (`default` or
+//! `RINGFENCE_EBPF_OBJECT` and `RINGFENCE_PROBE_OBJECT` (the kernel objects), `RINGFENCE_TIER` (`default` or
 //! `all`) and, in a virtual machine, `RINGFENCE_VM=1`.
 //!
 //! One file is one claim. Each test about a fence has three acts, judged by the sniffer: with the fence off the

@@ -14,8 +14,8 @@ const REPORTED: Duration = Duration::from_secs(10);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial(Place::Anywhere, "observe: without a policy every flow passes and is reported", sees_all),
-        trial(Place::Anywhere, "observe: the close record has bytes, packets and duration", close_record),
+        trial(Place::Anywhere, "observe::without_a_policy_every_flow_passes_and_is_reported", sees_all),
+        trial(Place::Anywhere, "observe::the_close_record_has_bytes_packets_and_duration", close_record),
     ]
 }
 

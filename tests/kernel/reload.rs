@@ -19,11 +19,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial(
             Place::Anywhere,
-            "reload: a changed policy goes live, a bad one keeps the last good image",
+            "reload::a_changed_policy_goes_live_a_bad_one_keeps_the_last_good_image",
             reload,
         ),
-        trial(Place::Anywhere, "reload: the last good image holds over a restart with a bad policy", restart),
-        trial(Place::Anywhere, "reload: a bad policy at the first start is refused with its place", refused),
+        trial(Place::Anywhere, "reload::the_last_good_image_holds_over_a_restart_with_a_bad_policy", restart),
+        trial(Place::Anywhere, "reload::a_bad_policy_at_the_first_start_is_refused_with_its_place", refused),
     ]
 }
 

@@ -43,7 +43,8 @@ impl Tier {
     }
 }
 
-/// A trial that passes, fails or prints `SKIP name: reason`.
+/// A trial that passes, fails or prints `SKIP name: reason`. Names are written as Rust writes them, `file::claim`,
+/// because `cargo xtask test` reads them from that line.
 pub(crate) fn trial(
     place: Place,
     name: impl Into<String>,
@@ -60,7 +61,7 @@ pub(crate) fn trial(
         match skip {
             Outcome::Passed => Ok(Completion::Completed),
             Outcome::Skipped(reason) => {
-                println!("SKIP {shown}: {reason}");
+                println!("\nSKIP {shown}: {reason}");
                 Ok(Completion::ignored_with(reason))
             }
         }

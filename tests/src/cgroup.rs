@@ -15,6 +15,8 @@ use crate::deadline::wait_for;
 
 /// `CGROUP2_SUPER_MAGIC` of `linux/magic.h`.
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
+/// Of all private roots.
+const PREFIX: &str = "ringfence-test-";
 /// How long a cgroup may take to empty after its members were killed.
 const EMPTY: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,21 @@ fn is_cgroup2(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|t| t == CGROUP2_MAGIC))
 }
 
+/// Removes what suites that were killed have left: empty trees whose process is gone. Nothing is killed, and a tree
+/// that is in use cannot be removed.
+fn sweep(mount: &Path) {
+    for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            for child in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
+                fs::remove_dir(child.path()).ok();
+            }
+            fs::remove_dir(entry.path()).ok();
+        }
+    }
+}
+
 /// A cgroup that the test made. Dropping it kills its members (only them) and removes it.
 pub struct Cgroup {
     path: PathBuf,
@@ -52,8 +69,12 @@ impl Cgroup {
     pub fn root() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("/ringfence-test-{}-{number}", std::process::id());
-        Self::create(mount()?, name)
+        let name = format!("/{PREFIX}{}-{number}", std::process::id());
+        let mount = mount()?;
+        if number == 0 {
+            sweep(&mount);
+        }
+        Self::create(mount, name)
     }
 
     /// A child of this cgroup. Drop children before their parent.

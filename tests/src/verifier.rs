@@ -48,14 +48,20 @@ pub fn serve_if_asked() {
 fn report(object: &Path) -> Result<()> {
     keep_only_needed_capabilities()?;
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("kernel release")?;
-    for (program, figures) in load(object)? {
-        println!(
-            "VERIFIER kernel={} program={program} insns={} stack={}",
-            kernel.trim(),
-            figures.instructions,
-            figures.stack
-        );
+    let mut refused = Vec::new();
+    for (program, result) in load(object)? {
+        match result {
+            Ok(Figures { instructions, stack }) => println!(
+                "VERIFIER kernel={} program={program} insns={instructions} stack={stack}",
+                kernel.trim()
+            ),
+            Err(error) => {
+                println!("LOAD FAILED program {program}: {error:#}");
+                refused.push(program);
+            }
+        }
     }
+    ensure!(refused.is_empty(), "{}: {} refused", object.display(), refused.join(", "));
     Ok(())
 }
 
@@ -70,23 +76,19 @@ fn keep_only_needed_capabilities() -> Result<()> {
     Ok(())
 }
 
-/// Loads every program of the object. Nothing is attached.
+/// Loads every program of the object; nothing is attached. A program that the kernel refuses has an error with the
+/// end of the verifier's log.
 ///
 /// # Errors
-/// The first program that the kernel refuses, with the end of the verifier's log.
-pub fn load(object: &Path) -> Result<BTreeMap<String, Figures>> {
+/// The object itself (its maps, its BTF) cannot be loaded, or has no programs.
+pub fn load(object: &Path) -> Result<BTreeMap<String, Result<Figures>>> {
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
         .load_file(object)
         .with_context(|| format!("cannot load {}", object.display()))?;
     let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
     ensure!(!names.is_empty(), "{} has no programs", object.display());
-    let mut all = BTreeMap::new();
-    for name in names {
-        let figures = load_one(&mut ebpf, &name).with_context(|| format!("program {name}"))?;
-        all.insert(name, figures);
-    }
-    Ok(all)
+    Ok(names.into_iter().map(|name| (name.clone(), load_one(&mut ebpf, &name))).collect())
 }
 
 fn load_one(ebpf: &mut Ebpf, name: &str) -> Result<Figures> {
