@@ -48,12 +48,17 @@ fn run() -> Result<Outcome> {
     });
     ensure!(wrong.is_none(), "an audit fence blocked, or called an allowed flow a violation: {wrong:?}");
 
-    // The mutant: without the hooks nothing is reported, so what was reported above came from them.
-    let seen = watch.events().len();
+    // The mutant: an agent without the fence sees the same flow and must not call it a violation, so what was
+    // reported above came from the fence.
     drop(watch);
     agent.stop()?;
-    must_echo(&mut crm, shapes()[0], shapes()[0].target(Destination::Forbidden, PORT), "agent stopped")?;
-    ensure!(seen > 0, "no events");
+    let setup = scene.agent()?;
+    let agent = setup.start()?;
+    let watch = agent.watch(&["--all"])?;
+    let remote = shapes()[0].target(Destination::Forbidden, PORT);
+    must_echo(&mut crm, shapes()[0], remote, "without the fence")?;
+    watch.wait_for("the same flow, observed", REPORTED, |event| event.is_to(remote.ip()))?;
+    ensure!(!watch.events().iter().any(|event| event.is("kind", "violation")), "a violation of no fence");
     Ok(Outcome::Passed)
 }
 

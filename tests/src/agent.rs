@@ -224,12 +224,12 @@ impl Agent {
         .with_context(|| format!("ringfence run said:\n{}", self.said()))
     }
 
-    /// Starts to collect events; `args` such as `--all`.
+    /// Starts to collect events, those before this call included (`--earliest`); `args` such as `--all`.
     ///
     /// # Errors
     /// `ringfence watch` cannot be started.
     pub fn watch(&self, args: &[&str]) -> Result<Watch> {
-        Watch::start(&self.binary, &self.socket, args)
+        Watch::start(&self.binary, &self.socket, &[&["--earliest"], args].concat())
     }
 
     /// Sends a signal, such as STOP and CONT.
