@@ -7,7 +7,7 @@
 //! verifier has accepted and written its statistics. Then in earnest.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +16,8 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use caps::{CapSet, Capability, CapsHashSet};
 use rustix::io::{Errno, dup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::xlated::deepest_chain;
 
 /// Set in the environment of a process that loads objects and reports; the value is a list of paths with `:`.
 pub const MARK: &str = "RINGFENCE_LOADER";
@@ -27,7 +29,7 @@ const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN,
 pub struct Figures {
     /// Instructions that the verifier walked, over all paths; its limit is 1,000,000.
     pub instructions: u64,
-    /// Bytes of stack of the deepest call chain, as the sum of what the verifier prints per subprogram.
+    /// Bytes of stack of the deepest chain of calls, of the 512 that there are.
     pub stack: u64,
 }
 
@@ -109,7 +111,10 @@ fn load_one(ebpf: &mut Ebpf, name: &str) -> Result<Figures> {
         Ok(()) => bail!("it was loaded although no file descriptor was left"),
     };
     load_program(program).context("cannot load it in earnest")?;
-    figures(&log).with_context(|| format!("no statistics in the verifier's log: {log}"))
+    let (instructions, stacks) =
+        statistics(&log).with_context(|| format!("no statistics in the verifier's log: {log}"))?;
+    let stack = deepest_chain(program.fd()?.as_fd(), &stacks)?;
+    Ok(Figures { instructions, stack })
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "aya's enum; what the agent doesn't load is refused")]
@@ -138,23 +143,23 @@ fn without_descriptors<T>(call: impl FnOnce() -> T) -> Result<T> {
     Ok(result)
 }
 
-/// Reads `processed 2039 insns (limit 1000000) …` and `stack depth 160+8`.
-fn figures(log: &str) -> Option<Figures> {
+/// Reads `processed 2039 insns (limit 1000000) …` and `stack depth 160+8`: instructions, and stack per subprogram.
+fn statistics(log: &str) -> Option<(u64, Vec<u64>)> {
     let processed = log.lines().find_map(|line| line.strip_prefix("processed "))?;
     let depth = log.lines().find_map(|line| line.strip_prefix("stack depth "))?;
-    let sum = depth.split('+').map(|part| part.trim().parse::<u64>()).sum::<Result<u64, _>>();
-    Some(Figures { instructions: processed.split(' ').next()?.parse().ok()?, stack: sum.ok()? })
+    let stacks = depth.split('+').map(|part| part.trim().parse().ok()).collect::<Option<_>>()?;
+    Some((processed.split(' ').next()?.parse().ok()?, stacks))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Figures, figures};
+    use super::statistics;
 
     #[test]
-    fn figures_are_read_from_the_kernels_log() {
+    fn statistics_are_read_from_the_kernels_log() {
         let log = "verification time 812 usec\nstack depth 160+8+0+88\n\
                    processed 2039 insns (limit 1000000) max_states_per_insn 4 total_states 7 peak_states 7 mark_read 5\n";
-        assert_eq!(figures(log), Some(Figures { instructions: 2039, stack: 256 }));
-        assert_eq!(figures("no such line"), None);
+        assert_eq!(statistics(log), Some((2039, vec![160, 8, 0, 88])));
+        assert_eq!(statistics("no such line"), None);
     }
 }
