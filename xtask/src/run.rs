@@ -108,12 +108,12 @@ impl Step {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    progress.tick(started.elapsed());
                     if child.try_wait()?.is_some() && last_line.elapsed() > DRAIN {
                         break;
                     }
                 }
             }
+            progress.tick(started.elapsed());
             if deadline.is_some_and(|limit| started.elapsed() > limit) {
                 stop(&mut child);
                 progress.end("killed", started.elapsed());
@@ -246,12 +246,15 @@ impl Progress {
 
     fn tick(&mut self, elapsed: Duration) {
         match (self.show, self.terminal) {
-            (Show::Progress, true) => self.redraw(elapsed),
+            (Show::Progress, true) if elapsed >= self.last_beat + Duration::from_secs(1) => {
+                self.redraw(elapsed);
+                self.last_beat = elapsed;
+            }
             (Show::Progress, false) if elapsed >= self.last_beat + HEARTBEAT => {
                 println!("· {} … {} s", self.title, elapsed.as_secs());
                 self.last_beat = elapsed;
             }
-            (Show::Progress, false) | (Show::Everything, _) => {}
+            (Show::Progress | Show::Everything, _) => {}
         }
     }
 

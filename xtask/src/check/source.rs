@@ -13,9 +13,8 @@ use crate::workspace;
 /// A file that is longer holds more than one idea.
 const MOST_LINES: usize = 500;
 const PACKAGES: [&str; 6] = ["agent", "agent-common", "agent-ebpf", "proto", "tests", "xtask"];
-/// Where `unsafe` may stand: at the system call, the kernel context, the map, the ring, and in the test world, which
-/// makes namespaces.
-const UNSAFE_FILES: [&str; 6] = ["agent/src/bpf/", "/ctx.rs", "/maps.rs", "/emit.rs", "/pod.rs", "tests/"];
+/// Where `unsafe` may stand outside tests: at the system call, the kernel context, the map and the ring.
+const UNSAFE_FILES: [&str; 5] = ["agent/src/bpf/", "/ctx.rs", "/maps.rs", "/emit.rs", "/pod.rs"];
 
 /// What must not stand in a line outside tests, and why.
 const FORBIDDEN: [(&str, &str); 7] = [
@@ -77,6 +76,9 @@ fn faults_of(file: &str, text: &str) -> Vec<String> {
         if code.starts_with("#[ignore") {
             faults.push(format!("{at}: an ignored test is never seen again; print `SKIP <test>: <reason>`"));
         }
+        if in_tests {
+            continue; // what stands in a test never runs in an agent; clippy still asks for each SAFETY comment
+        }
         let is_unsafe =
             ["unsafe {", "unsafe impl", "unsafe fn", "unsafe extern"].iter().any(|it| code.contains(it));
         if is_unsafe
@@ -84,9 +86,6 @@ fn faults_of(file: &str, text: &str) -> Vec<String> {
             && !UNSAFE_FILES.iter().any(|place| format!("/{file}").contains(place))
         {
             faults.push(format!("{at}: `unsafe` belongs to {}", UNSAFE_FILES.join(" ")));
-        }
-        if in_tests {
-            continue;
         }
         for (word, mend) in FORBIDDEN {
             if code.contains(word) && (word.starts_with("//") || !code.starts_with("//")) {

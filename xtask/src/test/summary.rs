@@ -71,7 +71,8 @@ fn skip(line: &str) -> Option<&str> {
     if at != 0 && !line[..at].ends_with("... ") {
         return None;
     }
-    let (name, reason) = line[at + "SKIP ".len()..].split_once(':')?;
+    // Names have colons of their own: `module::test: reason`.
+    let (name, reason) = line[at + "SKIP ".len()..].split_once(": ")?;
     (!reason.trim().is_empty() && !name.is_empty() && !name.contains(' ')).then_some(name)
 }
 
@@ -124,12 +125,12 @@ mod tests {
     fn an_ignored_test_without_a_reason_is_noticed() {
         let text = "test a ... ignored\ntest result: ok. 1 passed; 0 failed; 1 ignored; 0 measured";
         assert_eq!(summary(text).silently_ignored(), 1);
-        let no_reason = "SKIP a:\ntest result: ok. 1 passed; 0 failed; 1 ignored; 0 measured";
+        let no_reason = "SKIP a: \ntest result: ok. 1 passed; 0 failed; 1 ignored; 0 measured";
         assert_eq!(summary(no_reason).silently_ignored(), 1);
     }
 
     #[test]
     fn words_in_passing_are_no_skips() {
-        assert!(summary("we SKIP this: no\nSKIP two words: no").skipped.is_empty());
+        assert!(summary("we SKIP this: no\nSKIP two words: no\nSKIP colon:no").skipped.is_empty());
     }
 }

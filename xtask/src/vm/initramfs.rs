@@ -81,7 +81,7 @@ fn init_script(modules: &[&str], plan: &Plan<'_>) -> String {
     format!(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
-         export PATH=/usr/local/bin:/bin HOME=/root TMPDIR=/tmp RUST_BACKTRACE=1\n\
+         export PATH=/usr/local/bin:/bin HOME=/root TMPDIR=/tmp NO_COLOR=1 RUST_BACKTRACE=1\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sysfs /sys\n\
          mount -t devtmpfs devtmpfs /dev\n\
