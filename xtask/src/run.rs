@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, PipeReader, Write, pipe, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
@@ -81,7 +81,7 @@ impl Step {
         let Self { title, log, mut command, show, deadline } = self;
         let line = command_line(&command);
         let log = workspace::log_file(&log)?;
-        let mut log_file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut log_file = File::create(&log).with_context(|| cannot_write(&log))?;
         writeln!(log_file, "$ {line}")?;
 
         let started = Instant::now();
@@ -196,6 +196,14 @@ fn quoted(word: &OsStr) -> String {
         return format!("$'{}'", word.replace('\'', "\\'").replace('\x1f', "\\x1f"));
     }
     format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!(
+        "cannot write {} (if an earlier run as root made the folder target, take it back: \
+         sudo chown -R \"$USER\" target)",
+        path.display()
+    )
 }
 
 fn stop(child: &mut Child) {
