@@ -73,8 +73,8 @@ fn faults_of(file: &str, text: &str) -> Vec<String> {
         let at = format!("{file}:{}", number + 1);
         let code = line.trim_start();
         in_tests |= code.starts_with("#[cfg(test)]");
-        if code.starts_with("#[ignore") {
-            faults.push(format!("{at}: an ignored test is never seen again; print `SKIP <test>: <reason>`"));
+        if code.starts_with("#[ignore]") {
+            faults.push(format!("{at}: say why: `#[ignore = \"…\"]`"));
         }
         if in_tests {
             continue; // what stands in a test never runs in an agent; clippy still asks for each SAFETY comment
@@ -111,7 +111,7 @@ mod tests {
             ("    // TODO later", "// TODO"),
             ("    x.expect(\"fine\");", "invariant"),
             ("    unsafe { x() }", "unsafe"),
-            ("    #[ignore]", "SKIP"),
+            ("    #[ignore]", "say why"),
         ] {
             let faults = faults_of("agent/src/x.rs", &format!("fn f() {{\n{line}\n}}\n"));
             assert_eq!(faults.len(), 1, "{faults:?}");

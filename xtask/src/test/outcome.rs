@@ -40,7 +40,9 @@ impl Outcome {
         }
         if self.summary.silently_ignored() > 0 {
             let count = self.summary.silently_ignored();
-            faults.push(format!("{count} ignored without a line `SKIP <test>: <reason>`"));
+            faults.push(format!(
+                "{count} ignored without a reason (`SKIP <test>: <reason>` or `#[ignore = \"<reason>\"]`)"
+            ));
         }
         faults
     }
@@ -121,6 +123,6 @@ mod tests {
         let mut silent = outcome("host", 1, 0, &[]);
         silent.summary.ignored = 1;
         let (text, good) = report(&[silent], &allowed());
-        assert!(!good && text.contains("1 ignored without a line"), "{text}");
+        assert!(!good && text.contains("1 ignored without a reason"), "{text}");
     }
 }

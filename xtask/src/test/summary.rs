@@ -1,7 +1,8 @@
 //! Counts from what test programs print: libtest's own and libtest-mimic's are the same words.
 //!
-//! A test that can't do its work here prints `SKIP <name>: <reason>` and ends as passed or as ignored; either way it is
-//! counted as skipped, once. A test that is ignored without such a line is a fault: nobody would see it.
+//! A test that can't do its work here prints `SKIP <name>: <reason>` and ends as passed or as ignored, or it carries
+//! `#[ignore = "<reason>"]`; each way it is counted as skipped, once. A test that is ignored without a reason is a
+//! fault: nobody would see it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +14,7 @@ pub(crate) struct Summary {
     pub(crate) failed: u64,
     /// Names, as the tests printed them.
     pub(crate) skipped: BTreeSet<String>,
-    /// Tests that were ignored, with or without a `SKIP` line.
+    /// Tests that were ignored, with or without a reason.
     pub(crate) ignored: u64,
     /// Names of failed tests.
     pub(crate) failures: Vec<String>,
@@ -25,7 +26,7 @@ impl Summary {
         let mut all = Self::default();
         let mut in_failures = false;
         for line in lines {
-            if let Some(name) = skip(line) {
+            if let Some(name) = skip(line).or_else(|| ignored(line)) {
                 all.skipped.insert(name.to_owned());
             } else if let Some([passed, failed, ignored]) = result(line) {
                 all.passed += passed;
@@ -76,6 +77,12 @@ fn skip(line: &str) -> Option<&str> {
     (!reason.trim().is_empty() && !name.is_empty() && !name.contains(' ')).then_some(name)
 }
 
+/// The name in `test name ... ignored, reason`.
+fn ignored(line: &str) -> Option<&str> {
+    let (name, reason) = line.strip_prefix("test ")?.split_once(" ... ignored, ")?;
+    (!reason.trim().is_empty()).then_some(name.trim_end())
+}
+
 /// Passed, failed, ignored of `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
 fn result(line: &str) -> Option<[u64; 3]> {
     let counts = &line[line.find("test result: ")?..];
@@ -119,6 +126,9 @@ mod tests {
             "test a ... SKIP a: no kprobes\nignored\ntest result: ok. 1 passed; 0 failed; 1 ignored; 0 x";
         assert_eq!((summary(ignored).passed, summary(ignored).skipped.len()), (1, 1));
         assert_eq!(summary(ignored).silently_ignored(), 0);
+        let both = "test m::a  ... SKIP m::a: why\ntest m::a   ... ignored, why\n\
+            test result: ok. 1 passed; 0 failed; 1 ignored; 0 x";
+        assert_eq!((summary(both).passed, summary(both).skipped.len()), (1, 1));
     }
 
     #[test]

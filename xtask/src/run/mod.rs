@@ -3,11 +3,13 @@
 //! Children stay in our process group, so that Ctrl-C reaches each of them. A child that must not outlive us in any
 //! case (an emulator, a suite that attaches programs) is made by [`tied`].
 
+mod progress;
+
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, PipeReader, Write, pipe, stdout};
+use std::io::{BufRead, BufReader, PipeReader, Write, pipe};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -18,19 +20,12 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::workspace;
 
+use progress::{Progress, Show};
+
 /// Lines of a failed command's output that are shown; the log has them all.
 const TAIL_LINES: usize = 40;
-/// How often somebody who watches a log file, not a terminal, hears that a step is still at work.
-const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How long output is awaited after the child itself has ended (something it started may hold the pipe for ever).
 const DRAIN: Duration = Duration::from_secs(2);
-
-/// What of a child's output goes to our own standard output as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Show {
-    Progress,
-    Everything,
-}
 
 /// One child command with its name, its log and its limits.
 pub(crate) struct Step {
@@ -226,56 +221,6 @@ fn read_in_background(reader: PipeReader) -> Receiver<String> {
         }
     });
     receiver
-}
-
-/// The one line on the terminal that says what is at work and for how long.
-struct Progress {
-    title: String,
-    show: Show,
-    terminal: bool,
-    last_beat: Duration,
-}
-
-impl Progress {
-    fn start(title: String, show: Show) -> Self {
-        let progress = Self { title, show, terminal: stdout().is_terminal(), last_beat: Duration::ZERO };
-        match (progress.show, progress.terminal) {
-            (Show::Progress, true) => progress.redraw(Duration::ZERO),
-            (Show::Progress, false) | (Show::Everything, _) => println!("· {} …", progress.title),
-        }
-        progress
-    }
-
-    fn line(&self, text: &str) {
-        if self.show == Show::Everything {
-            println!("  {text}");
-        }
-    }
-
-    fn tick(&mut self, elapsed: Duration) {
-        match (self.show, self.terminal) {
-            (Show::Progress, true) if elapsed >= self.last_beat + Duration::from_secs(1) => {
-                self.redraw(elapsed);
-                self.last_beat = elapsed;
-            }
-            (Show::Progress, false) if elapsed >= self.last_beat + HEARTBEAT => {
-                println!("· {} … {} s", self.title, elapsed.as_secs());
-                self.last_beat = elapsed;
-            }
-            (Show::Progress | Show::Everything, _) => {}
-        }
-    }
-
-    fn end(&self, how: &str, elapsed: Duration) {
-        let back = if self.show == Show::Progress && self.terminal { "\r\x1b[K" } else { "" };
-        println!("{back}· {}: {how}, {:.1} s", self.title, elapsed.as_secs_f64());
-    }
-
-    fn redraw(&self, elapsed: Duration) {
-        print!("\r\x1b[K· {} … {} s", self.title, elapsed.as_secs());
-        // A terminal that has gone away costs us a line of progress, nothing else.
-        let _best_effort = stdout().flush();
-    }
 }
 
 #[cfg(test)]
