@@ -1,1 +1,2 @@
-//! stub
+//! ringfence.
+pub mod places;
