@@ -4,12 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use jiff::Zoned;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
-use super::database::CountryData;
+use super::builtin;
 use super::error::PlacesError;
 use super::flatten::{Marks, flatten};
 use super::layers::Stack;
+use super::mmdb::{self, Demand};
 use super::overrides::Override;
 use super::special::{LOOPBACK, SPECIAL};
 use super::world::World;
@@ -118,9 +121,13 @@ impl WorldBuilder {
     /// # Errors
     /// Whatever is wrong with any source; the world is built whole or not at all.
     pub fn build(&self) -> Result<World, PlacesError> {
+        let today = self.today.unwrap_or_else(|| Zoned::now().with_time_zone(TimeZone::UTC).date());
         let country = match &self.base {
-            Base::BuiltIn => CountryData::empty("dbip-country-lite"),
-            Base::File { bytes: _, name } => CountryData::empty(name),
+            Base::BuiltIn => builtin::country(today)?,
+            Base::File { bytes, name } => {
+                let small = self.min_known_share < MIN_KNOWN_SHARE;
+                mmdb::read(bytes, name, Demand { share: self.min_known_share, small }, today)?
+            }
         };
         let mut stack = Stack::new();
         stack.lay_special(SPECIAL)?;
