@@ -14,6 +14,7 @@ use super::flatten::{Marks, flatten};
 use super::layers::Stack;
 use super::mmdb::{self, Demand};
 use super::overrides::Override;
+use super::providers::{self, ProviderFile};
 use super::special::{LOOPBACK, SPECIAL};
 use super::world::World;
 
@@ -24,6 +25,7 @@ pub const MIN_KNOWN_SHARE: f64 = 0.6;
 #[derive(Clone, Debug)]
 pub struct WorldBuilder {
     base: Base,
+    providers: Vec<ProviderFile>,
     overrides: Vec<Override>,
     cluster: Vec<IpNet>,
     resolvers: Vec<IpAddr>,
@@ -54,6 +56,7 @@ impl WorldBuilder {
     fn above(base: Base) -> Self {
         Self {
             base,
+            providers: Vec::new(),
             overrides: Vec::new(),
             cluster: Vec::new(),
             resolvers: Vec::new(),
@@ -82,8 +85,8 @@ impl WorldBuilder {
     ///
     /// # Errors
     /// A file that is in none of the known formats, or is damaged: with the line or the JSON path.
-    pub fn provider_file(self, name: &str, bytes: &[u8]) -> Result<Self, PlacesError> {
-        let _ = (name, bytes);
+    pub fn provider_file(mut self, name: &str, bytes: &[u8]) -> Result<Self, PlacesError> {
+        self.providers.push(providers::read(name, bytes)?);
         Ok(self)
     }
 
@@ -130,6 +133,8 @@ impl WorldBuilder {
             }
         };
         let mut stack = Stack::new();
+        stack.lay_anycast(today)?;
+        stack.lay_providers(&self.providers, today)?;
         stack.lay_special(SPECIAL)?;
         stack.lay_cluster(&self.cluster)?;
         stack.lay_overrides(&self.overrides)?;

@@ -11,9 +11,11 @@
 //! [`Groups`] says which jurisdictions a place belongs to, on a day. Nothing here touches the kernel or the policy.
 
 mod age;
+mod anycast;
 mod builder;
 mod builtin;
 mod country;
+mod csv;
 mod database;
 mod error;
 mod flatten;
@@ -25,6 +27,8 @@ mod net;
 mod overrides;
 mod packed;
 mod place;
+mod providers;
+mod regions;
 mod special;
 mod steps;
 mod world;
