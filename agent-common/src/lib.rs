@@ -1,1 +1,30 @@
+//! What the kernel programs, the agent, the tests and the simulator share.
+//!
+//! Everything here is pure: no map, no context, no clock. The same source is compiled into the BPF object and
+//! into the host binaries, so that "what would the kernel say" is answered by running it, never by a model of it.
+//! Two seams carry the difference between the two worlds, both by static dispatch:
+//! [`bytes::Bytes`] (where packet bytes come from) and [`verdict::View`] (where the image and the time come from).
+//!
+//! In the order of a flow:
+//! - [`parse`]: packet bytes to a [`flow::Flow`];
+//! - [`place_index`]: an address to a place id;
+//! - [`image`]: policy as it lies in the kernel's maps;
+//! - [`verdict`]: `decide(&view, set, &flow) -> Decision`;
+//! - [`sock`]: what is kept per socket, and how repeats are folded;
+//! - [`wire`]: the event that goes through the ring buffer.
 #![no_std]
+#![deny(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod address;
+pub mod bytes;
+pub mod flow;
+pub mod image;
+pub mod limits;
+pub mod parse;
+pub mod place_index;
+#[cfg(all(feature = "user", not(target_arch = "bpf")))]
+pub mod pod;
+pub mod sock;
+pub mod verdict;
+pub mod wire;

@@ -1,0 +1,48 @@
+//! Every capacity, with the reason for the number. What does not fit is refused when the image is compiled, with
+//! the number in the message: nothing is ever left out silently.
+
+/// Distinct places of one image. The world has 250 countries, the clouds some 300 regions; the rest is room for
+/// the combinations that CIDR rules cut out. 4,096 keeps a fence's row at 32 KiB.
+pub const MAX_PLACES: usize = 4096;
+
+/// Fences of one image (one node). A node rarely sees more than a dozen.
+pub const MAX_FENCES: usize = 256;
+
+/// Rules and exceptions of one fence: one bit each of a `u64`, so that a place's matching rules are one load.
+pub const MAX_RULES: usize = 64;
+
+/// Distinct sets of fences that some workload has.
+pub const MAX_SETS: usize = 1024;
+
+/// Fences that may match one workload. Each costs a turn of the verdict's loop.
+pub const FENCES_PER_SET: usize = 16;
+
+/// Workload ids of one node: ten times the pods that a kubelet runs, plus as many again for restarts.
+pub const MAX_WORKLOADS: usize = 16384;
+
+/// Cells of all fences' rows together (a row is one cell a place): 2 MiB.
+pub const RULE_CELLS: usize = 1 << 18;
+
+/// Port classes: ranges of ports that no rule of any fence tells apart.
+pub const PORT_CLASSES: usize = 256;
+
+/// Levels of the cgroup tree in which a subject may lie. The kernel's own limit is far above; Kubernetes uses 4 to 6.
+pub const MAX_CGROUP_LEVEL: u32 = 16;
+
+/// IPv6 extension headers that are walked before a packet is called unreadable. RFC 8200 section 4.1 orders seven.
+pub const MAX_EXTENSION_HEADERS: u32 = 8;
+
+/// Ranges of the IPv4 index. The world has 356,000 (DB-IP, 2026-06) before policy cuts it.
+pub const V4_CELLS: usize = 1 << 19;
+
+/// Ranges of the IPv6 index, at /64 granularity. The world has 346,000 (DB-IP, 2026-06).
+pub const V6_CELLS: usize = 1 << 19;
+
+/// /16 blocks of the IPv6 index that are cut finer. The world has 66 to 124, by database.
+pub const V6_BLOCKS: usize = 256;
+
+/// /64 networks that are cut finer still. The world has 284 to 828, by database.
+pub const DEEP_BLOCKS: usize = 4096;
+
+/// Ranges inside those /64 networks. The world has 18,000 to 41,000, by database.
+pub const DEEP_CELLS: usize = 1 << 16;

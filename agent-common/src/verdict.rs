@@ -1,0 +1,405 @@
+//! `decide`: may this flow pass? Pure and total; the same code in the kernel, in tests, in fuzzers and in `explain`.
+//!
+//! Every fence that matches the workload gives its own verdict, the first of: a live exception, a block rule, an allow
+//! rule, DNS to a trusted resolver, and then what the fence says of this kind of place. Every enforcing fence must let
+//! the flow through. A fence more never opens anything; an Audit fence never changes what is enforced.
+
+use crate::address::{Address, Judged};
+use crate::bytes::{Loop, Step};
+use crate::flow::{Direction, Flow, flags};
+use crate::image::{Fence, FenceSet, PlaceKind, Policy, fence_flags, place_flags, set_flags};
+use crate::limits::FENCES_PER_SET;
+use crate::place_index::PlaceIndex;
+
+/// May the bytes pass?
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// They may.
+    Allow = 0,
+    /// They may not.
+    Block = 1,
+}
+
+/// Why a verdict is what it is.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Reason {
+    /// No fence matches the workload.
+    NoFence = 0,
+    /// Loopback is never judged.
+    Loopback = 1,
+    /// `inbound: Allow`, and the socket was accepted.
+    Inbound = 2,
+    /// A live exception matches.
+    Exception = 3,
+    /// A block rule matches.
+    BlockRule = 4,
+    /// An allow rule matches.
+    AllowRule = 5,
+    /// DNS to a trusted resolver.
+    Dns = 6,
+    /// Cloud instance metadata, which only a rule can open.
+    Metadata = 7,
+    /// CLUSTER, PRIVATE or LINK-LOCAL: the fence's `internal`.
+    Internal = 8,
+    /// UNKNOWN, ANYCAST, MULTICAST or RESERVED: the fence's `unknown`.
+    Unknown = 9,
+    /// Any other place: the fence's `default`.
+    Default = 10,
+    /// The packet names its own route.
+    Routed = 11,
+    /// Something could not be read or found: blocked for workloads with an enforcing fence.
+    Fault = 12,
+}
+
+impl Reason {
+    /// All reasons, by their number.
+    pub const ALL: [Self; 13] = [
+        Self::NoFence,
+        Self::Loopback,
+        Self::Inbound,
+        Self::Exception,
+        Self::BlockRule,
+        Self::AllowRule,
+        Self::Dns,
+        Self::Metadata,
+        Self::Internal,
+        Self::Unknown,
+        Self::Default,
+        Self::Routed,
+        Self::Fault,
+    ];
+}
+
+/// Stands for "no rule" and "no fence" in an [`Outcome`].
+pub const NONE: u8 = 0xff;
+
+/// What one fence says: verdict, reason, fence and rule in one word, so that it costs the kernel one register.
+///
+/// Bits 0..8 rule, 8..16 fence, 16..24 reason, 24 verdict, 25 enforcing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outcome(pub u32);
+
+impl Outcome {
+    const BLOCK: u32 = 1 << 24;
+    const ENFORCE: u32 = 1 << 25;
+
+    /// An outcome that no fence gave.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unfenced(verdict: Verdict, reason: Reason) -> Self {
+        Self((verdict as u32) << 24 | (reason as u32) << 16 | (NONE as u32) << 8 | NONE as u32)
+    }
+
+    #[inline(always)]
+    const fn of(packed: u32, fence: u16, rule: u32, enforce: u32) -> Self {
+        Self(
+            (packed & 0x80) << 17
+                | (packed & 0x7f) << 16
+                | (fence as u32 & 0xff) << 8
+                | rule & 0xff
+                | (enforce & fence_flags::ENFORCE) << 25,
+        )
+    }
+
+    /// Allow or block.
+    #[inline(always)]
+    #[must_use]
+    pub const fn verdict(self) -> Verdict {
+        if self.0 & Self::BLOCK == 0 { Verdict::Allow } else { Verdict::Block }
+    }
+
+    /// Whether the fence enforces.
+    #[inline(always)]
+    #[must_use]
+    pub const fn enforces(self) -> bool {
+        self.0 & Self::ENFORCE != 0
+    }
+
+    /// The reason's number ([`Reason::ALL`]).
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+
+    /// The fence's position, or [`NONE`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn fence(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// The rule's bit, or [`NONE`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn rule(self) -> u8 {
+        self.0 as u8
+    }
+}
+
+/// The answer for one flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// What happens to the bytes.
+    pub enforced: Verdict,
+    /// What would happen if every fence enforced.
+    pub would_be: Verdict,
+    /// The outcome that decided: the first enforcing block, else the first block, else the first fence's allow.
+    pub outcome: Outcome,
+    /// The place that decided.
+    pub place: u16,
+    /// Until when this answer holds while the policy does (boot-time ns); `u64::MAX` if time plays no part.
+    pub until: u64,
+}
+
+/// Where a verdict gets the image and the time from.
+pub trait View: Loop {
+    /// The policy.
+    fn policy(&self) -> &Policy;
+    /// The place index that the policy names.
+    fn index(&self) -> &PlaceIndex;
+    /// Boot-time nanoseconds now; asked only where an exception could matter.
+    fn now(&self) -> u64;
+}
+
+/// The place ids that an address is judged by: twice the same, but for Teredo.
+#[inline(always)]
+pub fn places_of<V: View>(view: &V, address: Address) -> (u16, u16) {
+    match address.judged() {
+        Judged::V4(a) => {
+            let p = view.index().place_v4(a);
+            (p, p)
+        }
+        Judged::V6(a) => {
+            let p = view.index().place_v6(a);
+            (p, p)
+        }
+        Judged::Teredo { server, client } => (view.index().place_v4(server), view.index().place_v4(client)),
+    }
+}
+
+#[inline(always)]
+fn live<V: View>(view: &V, fence: &Fence, bits: u64, until: &mut u64) -> u64 {
+    struct Live<'a> {
+        fence: &'a Fence,
+        bits: u64,
+        now: u64,
+        until: u64,
+        found: u64,
+    }
+    impl Step for Live<'_> {
+        #[inline(always)]
+        fn step(&mut self, i: u32) -> bool {
+            if self.bits >> (i & 63) & 1 == 0 {
+                return false;
+            }
+            let window = &self.fence.windows[i as usize & 63];
+            if self.now < window.from {
+                if window.from < self.until {
+                    self.until = window.from;
+                }
+                return false;
+            }
+            if self.now >= window.until {
+                return false;
+            }
+            if window.until < self.until {
+                self.until = window.until;
+            }
+            self.found = u64::from(i) + 1;
+            true
+        }
+    }
+    let mut s = Live { fence, bits, now: view.now(), until: *until, found: view.hide(0) };
+    view.repeat(fence.exception_count, &mut s);
+    *until = s.until;
+    s.found
+}
+
+/// What one fence says of one place.
+#[inline(always)]
+fn judge<V: View>(view: &V, fence: &Fence, at: u16, flow: &Flow, place: u16, until: &mut u64) -> Outcome {
+    let policy = view.policy();
+    let enforce = fence.flags;
+    let pack = |verdict: Verdict, reason: Reason, rule: u32| {
+        Outcome::of((verdict as u32) << 7 | reason as u32, at, rule, enforce)
+    };
+    if flow.direction as u8 == Direction::Inbound as u8 && fence.flags & fence_flags::INBOUND_ALLOW != 0 {
+        return pack(Verdict::Allow, Reason::Inbound, NONE as u32);
+    }
+    if flow.flags & flags::ROUTED != 0 {
+        return pack(Verdict::Block, Reason::Routed, NONE as u32);
+    }
+    let mut matching = policy.rules(fence, place);
+    if matching & fence.ported != 0 {
+        let class =
+            if flow.flags & flags::NO_PORT != 0 { 0 } else { policy.port_class(flow.protocol, flow.port) };
+        matching &= fence.ports[class as usize] | !fence.ported;
+    }
+    if matching & fence.exceptions != 0 {
+        let found = live(view, fence, matching & fence.exceptions, until);
+        if found != 0 {
+            return pack(Verdict::Allow, Reason::Exception, found as u32 - 1);
+        }
+    }
+    if matching & fence.blocks != 0 {
+        return pack(Verdict::Block, Reason::BlockRule, (matching & fence.blocks).trailing_zeros());
+    }
+    if matching & fence.allows != 0 {
+        return pack(Verdict::Allow, Reason::AllowRule, (matching & fence.allows).trailing_zeros());
+    }
+    let bits = policy.place(place);
+    if bits & place_flags::RESOLVER != 0 && flow.port == 53 && flow.flags & flags::NO_PORT == 0 {
+        return Outcome::of(fence.dns, at, NONE as u32, enforce);
+    }
+    Outcome::of(u32::from(fence.kinds[bits as usize & 15]), at, NONE as u32, enforce)
+}
+
+/// Turns over the fences of a set, twice where two places count.
+struct Fences<'a, V> {
+    view: &'a V,
+    set: &'a FenceSet,
+    flow: &'a Flow,
+    len: u64,
+    first: u64,
+    second: u64,
+    until: u64,
+    /// Outcomes with bit 32 as "there is one", and the place above.
+    enforced: u64,
+    audited: u64,
+    allowed: u64,
+}
+
+const SOME: u64 = 1 << 32;
+
+impl<V: View> Step for Fences<'_, V> {
+    #[inline(always)]
+    fn step(&mut self, i: u32) -> bool {
+        let i = u64::from(i);
+        let (turn, place) = if i < self.len { (i, self.first) } else { (i - self.len, self.second) };
+        let at = self.set.fences[turn as usize & (FENCES_PER_SET - 1)];
+        let fence = self.view.policy().fence(at);
+        let outcome = judge(self.view, fence, at, self.flow, place as u16, &mut self.until);
+        let found = SOME | u64::from(outcome.0) | place << 40;
+        if outcome.0 & Outcome::BLOCK == 0 {
+            if self.allowed == 0 {
+                self.allowed = found;
+            }
+        } else if outcome.0 & Outcome::ENFORCE != 0 {
+            if self.enforced == 0 {
+                self.enforced = found;
+            }
+        } else if self.audited == 0 {
+            self.audited = found;
+        }
+        false
+    }
+}
+
+/// The verdict on one flow of a workload with the fences of `set`.
+#[inline(always)]
+pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
+    let (first, second) = places_of(view, flow.remote);
+    let allow = |reason: Reason| Decision {
+        enforced: Verdict::Allow,
+        would_be: Verdict::Allow,
+        outcome: Outcome::unfenced(Verdict::Allow, reason),
+        place: first,
+        until: u64::MAX,
+    };
+    let kind = view.policy().place(first) as u8;
+    if kind == PlaceKind::Loopback as u8 && first == second {
+        return allow(Reason::Loopback);
+    }
+    let set = view.policy().set(set);
+    if set.len == 0 {
+        return allow(Reason::NoFence);
+    }
+    let mut s = Fences {
+        view,
+        set,
+        flow,
+        len: u64::from(set.len),
+        first: u64::from(first),
+        second: u64::from(second),
+        until: view.hide(u64::MAX),
+        enforced: view.hide(0),
+        audited: view.hide(0),
+        allowed: view.hide(0),
+    };
+    let turns = if first == second { set.len } else { set.len * 2 };
+    view.repeat(turns, &mut s);
+    let found = if s.enforced != 0 {
+        s.enforced
+    } else if s.audited != 0 {
+        s.audited
+    } else {
+        s.allowed
+    };
+    Decision {
+        enforced: if s.enforced != 0 { Verdict::Block } else { Verdict::Allow },
+        would_be: if s.enforced | s.audited != 0 { Verdict::Block } else { Verdict::Allow },
+        outcome: Outcome(found as u32),
+        place: (found >> 40) as u16,
+        until: s.until,
+    }
+}
+
+/// The verdict where the flow can't be read: blocked if some fence of the set enforces.
+#[inline(always)]
+pub fn fault<V: View>(view: &V, set: u32) -> Decision {
+    let set = view.policy().set(set);
+    let would_be = if set.len == 0 { Verdict::Allow } else { Verdict::Block };
+    let enforced = if set.flags & set_flags::ENFORCES == 0 { Verdict::Allow } else { Verdict::Block };
+    Decision {
+        enforced,
+        would_be,
+        outcome: Outcome::unfenced(would_be, Reason::Fault),
+        place: 0,
+        until: u64::MAX,
+    }
+}
+
+/// Each fence's own outcome, in the set's order: what an event lists. `put(i, outcome)` is called once a fence.
+///
+/// Where two places count, the stricter of the two outcomes is listed.
+#[inline(always)]
+pub fn outcomes<V: View>(view: &V, set: u32, flow: &Flow, put: impl FnMut(u32, Outcome)) -> u32 {
+    struct Each<'a, V, P> {
+        view: &'a V,
+        set: &'a FenceSet,
+        flow: &'a Flow,
+        first: u64,
+        second: u64,
+        until: u64,
+        put: P,
+    }
+    impl<V: View, P: FnMut(u32, Outcome)> Step for Each<'_, V, P> {
+        #[inline(always)]
+        fn step(&mut self, i: u32) -> bool {
+            let at = self.set.fences[i as usize & (FENCES_PER_SET - 1)];
+            let fence = self.view.policy().fence(at);
+            let mut o = judge(self.view, fence, at, self.flow, self.first as u16, &mut self.until);
+            if self.first != self.second && o.0 & Outcome::BLOCK == 0 {
+                o = judge(self.view, fence, at, self.flow, self.second as u16, &mut self.until);
+            }
+            (self.put)(i, o);
+            false
+        }
+    }
+    let (first, second) = places_of(view, flow.remote);
+    let set = view.policy().set(set);
+    let mut s = Each {
+        view,
+        set,
+        flow,
+        first: u64::from(first),
+        second: u64::from(second),
+        until: view.hide(u64::MAX),
+        put,
+    };
+    view.repeat(set.len, &mut s);
+    set.len
+}
