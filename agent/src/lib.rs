@@ -1,1 +1,5 @@
-//! stub
+//! ringfence's agent.
+
+pub mod cli;
+pub mod events;
+pub mod grpc;

@@ -6,6 +6,7 @@
 //! cheap, and a hundred thousand events of one fence hold its name once.
 
 pub mod flow;
+mod from_kernel;
 pub mod json;
 pub mod notice;
 pub mod words;

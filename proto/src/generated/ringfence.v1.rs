@@ -125,8 +125,8 @@ pub enum Reason {
     NoFence = 1,
     /// The destination is this host itself; LOOPBACK is never judged.
     Loopback = 2,
-    /// The workload is contained: everything but LOOPBACK and trusted DNS is blocked.
-    Contained = 3,
+    /// An accepted socket answers, and the fence says `inbound: Allow`.
+    Inbound = 3,
     /// A live exception of the fence matches.
     Exception = 4,
     /// A `block` rule matches.
@@ -135,7 +135,7 @@ pub enum Reason {
     AllowRule = 6,
     /// DNS to a trusted resolver; the fence's `dns` word decides.
     Dns = 7,
-    /// A cloud metadata service (METADATA).
+    /// A cloud metadata service (METADATA), which only a rule can open.
     Metadata = 8,
     /// CLUSTER, PRIVATE or LINK-LOCAL; the fence's `internal` word decides.
     Internal = 9,
@@ -143,24 +143,10 @@ pub enum Reason {
     Unknown = 10,
     /// No rule matches; the fence's `default` word decides.
     Default = 11,
-    /// What a network stack needs to live (neighbour discovery, DHCP and the like, in the narrowest form).
-    Stack = 12,
-    /// A protocol that the fence does not open by name.
-    Protocol = 13,
-    /// A routing header or source route in a fenced workload's packet.
-    SourceRoute = 14,
-    /// A packet or a socket that could not be judged (short read, unknown header, missing map).
-    Fault = 15,
-    /// A name rule could still change the verdict, and no name has been seen yet.
-    NameOpen = 16,
-    /// The name on the wire is not the name that opened this address.
-    NameMismatch = 17,
-    /// An allowed name would be needed, and none is bound to this address for this workload.
-    NameUnbound = 18,
-    /// A name rule would decide, but the flow showed no name; the fence's `noName` word decides.
-    NoName = 19,
-    /// The source address is not the workload's own.
-    Spoofed = 20,
+    /// The packet names its own route (IPv4 options, IPv6 routing header).
+    Routed = 12,
+    /// Something could not be read or found: blocked for workloads with an enforcing fence.
+    Fault = 13,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -172,7 +158,7 @@ impl Reason {
             Self::Unspecified => "REASON_UNSPECIFIED",
             Self::NoFence => "REASON_NO_FENCE",
             Self::Loopback => "REASON_LOOPBACK",
-            Self::Contained => "REASON_CONTAINED",
+            Self::Inbound => "REASON_INBOUND",
             Self::Exception => "REASON_EXCEPTION",
             Self::BlockRule => "REASON_BLOCK_RULE",
             Self::AllowRule => "REASON_ALLOW_RULE",
@@ -181,15 +167,8 @@ impl Reason {
             Self::Internal => "REASON_INTERNAL",
             Self::Unknown => "REASON_UNKNOWN",
             Self::Default => "REASON_DEFAULT",
-            Self::Stack => "REASON_STACK",
-            Self::Protocol => "REASON_PROTOCOL",
-            Self::SourceRoute => "REASON_SOURCE_ROUTE",
+            Self::Routed => "REASON_ROUTED",
             Self::Fault => "REASON_FAULT",
-            Self::NameOpen => "REASON_NAME_OPEN",
-            Self::NameMismatch => "REASON_NAME_MISMATCH",
-            Self::NameUnbound => "REASON_NAME_UNBOUND",
-            Self::NoName => "REASON_NO_NAME",
-            Self::Spoofed => "REASON_SPOOFED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -198,7 +177,7 @@ impl Reason {
             "REASON_UNSPECIFIED" => Some(Self::Unspecified),
             "REASON_NO_FENCE" => Some(Self::NoFence),
             "REASON_LOOPBACK" => Some(Self::Loopback),
-            "REASON_CONTAINED" => Some(Self::Contained),
+            "REASON_INBOUND" => Some(Self::Inbound),
             "REASON_EXCEPTION" => Some(Self::Exception),
             "REASON_BLOCK_RULE" => Some(Self::BlockRule),
             "REASON_ALLOW_RULE" => Some(Self::AllowRule),
@@ -207,15 +186,8 @@ impl Reason {
             "REASON_INTERNAL" => Some(Self::Internal),
             "REASON_UNKNOWN" => Some(Self::Unknown),
             "REASON_DEFAULT" => Some(Self::Default),
-            "REASON_STACK" => Some(Self::Stack),
-            "REASON_PROTOCOL" => Some(Self::Protocol),
-            "REASON_SOURCE_ROUTE" => Some(Self::SourceRoute),
+            "REASON_ROUTED" => Some(Self::Routed),
             "REASON_FAULT" => Some(Self::Fault),
-            "REASON_NAME_OPEN" => Some(Self::NameOpen),
-            "REASON_NAME_MISMATCH" => Some(Self::NameMismatch),
-            "REASON_NAME_UNBOUND" => Some(Self::NameUnbound),
-            "REASON_NO_NAME" => Some(Self::NoName),
-            "REASON_SPOOFED" => Some(Self::Spoofed),
             _ => None,
         }
     }

@@ -81,8 +81,8 @@ words! {
         NoFence = "NoFence",
         /// The destination is this host itself.
         Loopback = "Loopback",
-        /// The workload is contained.
-        Contained = "Contained",
+        /// An accepted socket answers, and the fence says `inbound: Allow`.
+        Inbound = "Inbound",
         /// A live exception of the fence matches.
         Exception = "Exception",
         /// A `block` rule matches.
@@ -91,32 +91,18 @@ words! {
         AllowRule = "AllowRule",
         /// DNS to a trusted resolver.
         Dns = "Dns",
-        /// A cloud metadata service.
+        /// A cloud metadata service, which only a rule can open.
         Metadata = "Metadata",
-        /// CLUSTER, PRIVATE or LINK-LOCAL.
+        /// CLUSTER, PRIVATE or LINK-LOCAL: the fence's `internal`.
         Internal = "Internal",
-        /// UNKNOWN, ANYCAST, MULTICAST or RESERVED.
+        /// UNKNOWN, ANYCAST, MULTICAST or RESERVED: the fence's `unknown`.
         Unknown = "Unknown",
-        /// No rule matches.
+        /// Any other place: the fence's `default`.
         Default = "Default",
-        /// What a network stack needs to live.
-        Stack = "Stack",
-        /// A protocol that the fence does not open by name.
-        Protocol = "Protocol",
-        /// A routing header or source route.
-        SourceRoute = "SourceRoute",
-        /// What could not be judged.
+        /// The packet names its own route.
+        Routed = "Routed",
+        /// Something could not be read or found.
         Fault = "Fault",
-        /// A name rule could still change the verdict.
-        NameOpen = "NameOpen",
-        /// The name on the wire is not the name that opened this address.
-        NameMismatch = "NameMismatch",
-        /// No allowed name is bound to this address for this workload.
-        NameUnbound = "NameUnbound",
-        /// A name rule would decide, and the flow showed no name.
-        NoName = "NoName",
-        /// The source address is not the workload's own.
-        Spoofed = "Spoofed",
     }
 }
 
