@@ -1,1 +1,6 @@
-//! cli
+//! The command line: one module a verb, and what they share.
+
+pub mod client;
+pub mod output;
+pub mod status;
+pub mod watch;

@@ -157,6 +157,12 @@ impl Hub {
         self.signal.send_modify(|signal| signal.closed = true);
     }
 
+    /// Whether [`close`](Self::close) was called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.signal.borrow().closed
+    }
+
     /// The last number given out; 0 = none.
     #[must_use]
     pub fn head(&self) -> u64 {
@@ -242,7 +248,8 @@ impl Subscription {
     }
 
     /// Counts what became of events that were taken.
-    pub fn count(&mut self, delivered: u64, filtered: u64) {
+    pub fn count(&mut self, delivered: usize, filtered: usize) {
+        let (delivered, filtered) = (delivered as u64, filtered as u64);
         self.delivered += delivered;
         self.hub.counters.delivered.fetch_add(delivered, Ordering::Relaxed);
         self.hub.counters.filtered.fetch_add(filtered, Ordering::Relaxed);
