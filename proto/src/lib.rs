@@ -10,6 +10,7 @@
     clippy::all,
     clippy::pedantic,
     clippy::nursery,
+    clippy::allow_attributes_without_reason,
     unused_qualifications,
     unreachable_pub,
     missing_docs,

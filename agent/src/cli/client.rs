@@ -123,9 +123,13 @@ impl From<tonic::Status> for ClientError {
 /// # Errors
 /// `Unreachable`, `Forbidden` or `Silent`, each with what to do.
 pub async fn connect(socket: &Path) -> Result<Channel, ClientError> {
-    let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => ClientError::Forbidden { socket: socket.to_owned() },
-        _ => ClientError::Unreachable { socket: socket.to_owned(), source },
+    let stream = UnixStream::connect(socket).await.map_err(|source| {
+        let socket = socket.to_owned();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            ClientError::Forbidden { socket }
+        } else {
+            ClientError::Unreachable { socket, source }
+        }
     })?;
     let stream = Mutex::new(Some(TokioIo::new(stream)));
     let connector = tower::service_fn(move |_uri| {

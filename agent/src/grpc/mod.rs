@@ -16,6 +16,8 @@ pub mod server;
 pub mod socket;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 pub(crate) mod fake_agent;
 #[cfg(test)]
 mod tests;

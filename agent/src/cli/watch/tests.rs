@@ -68,6 +68,7 @@ async fn options_become_filters() {
     let out = out.await.expect("fine");
     assert!(out.contains("Allow") && !out.contains("Block"), "{out}");
 
+    let agent = FakeAgent::start();
     let out = printed(&agent, &["--not-in", "US,DE", "--count", "1"], |agent| {
         let nowhere_known = FlowEvent { place: Arc::default(), ..violation() };
         agent.hub.publish_all([event(violation()), event(nowhere_known)]);
