@@ -1,2 +1,6 @@
-//! ringfence.
+//! ringfence's agent.
+
+pub mod cli;
+pub mod events;
+pub mod grpc;
 pub mod places;
