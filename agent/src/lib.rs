@@ -1,4 +1,3 @@
-//! ringfence's agent.
-#[path = "places_stand_in/mod.rs"]
+//! ringfence.
 pub mod places;
 pub mod policy;

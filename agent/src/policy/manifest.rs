@@ -27,9 +27,9 @@ pub struct Manifest {
     pub jurisdictions: Vec<Box<[Arc<str>]>>,
     /// Of the documents.
     pub digest: Digest,
-    /// When the image must be compiled again although nothing changed: jurisdiction groups are valid by the day (UTC).
-    /// Exceptions begin and end by themselves.
-    pub next_boundary: Timestamp,
+    /// When the image must be compiled again although nothing changed: the first moment of the day (UTC) on which an
+    /// entry of a jurisdiction group begins or has ended. Exceptions begin and end by themselves, in the kernel.
+    pub next_boundary: Option<Timestamp>,
 }
 
 /// One fence of the image.

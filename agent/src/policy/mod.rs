@@ -7,11 +7,13 @@
 
 mod cgroup_path;
 pub mod compile;
+mod decode;
 mod finding;
 mod manifest;
 mod ports;
 pub mod schema;
 pub mod set;
+mod suggest;
 pub(crate) mod tree;
 
 pub use cgroup_path::{CgroupPath, CgroupPathError};

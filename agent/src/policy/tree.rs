@@ -52,6 +52,11 @@ impl Node {
         }
     }
 
+    /// A list without items.
+    pub(crate) fn is_empty_list(&self) -> bool {
+        matches!(&self.value, Value::List(items) if items.is_empty())
+    }
+
     /// What a message calls this node.
     pub(crate) fn describe(&self) -> String {
         match &self.value {

@@ -15,7 +15,8 @@ use agent_common::limits::{
     FENCES_PER_SET, MAX_FENCES, MAX_PLACES, MAX_RULES, MAX_SETS, MAX_WORKLOADS, PORT_CLASSES, RULE_CELLS,
 };
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
+use jiff::civil::Date;
 
 use self::plan::Plan;
 use self::port_classes::PortClasses;
@@ -225,14 +226,11 @@ pub fn compile(
             .map(|place| groups.jurisdictions_of(place, today).into_boxed_slice())
             .collect(),
         digest: set.digest,
-        next_boundary: next_midnight(settings.now),
+        next_boundary: groups.next_change(today).and_then(midnight),
     })
 }
 
-/// The beginning of the next day, UTC.
-fn next_midnight(now: Timestamp) -> Timestamp {
-    let tomorrow = now.to_zoned(TimeZone::UTC).date().checked_add(1.day());
-    tomorrow
-        .and_then(|day| day.to_zoned(TimeZone::UTC))
-        .map_or(Timestamp::MAX, |midnight| midnight.timestamp())
+/// The beginning of a day, UTC.
+fn midnight(day: Date) -> Option<Timestamp> {
+    day.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }

@@ -9,7 +9,7 @@ use super::rule::{Side, rules};
 use super::subject::subjects;
 use crate::policy::finding::{Findings, Spanned};
 use crate::policy::schema::GeoFenceException;
-use crate::policy::tree::{Node, Value, abridged};
+use crate::policy::tree::{Node, abridged};
 
 pub(super) fn exception(
     name: Spanned<Arc<str>>,
@@ -22,7 +22,7 @@ pub(super) fn exception(
     let allow_node = spec.need("allow", "say what it lets through", findings);
     let allow = allow_node.map(|node| rules(node, Side::Allow, findings));
     if let Some(node) = allow_node
-        && matches!(&node.value, Value::List(items) if items.is_empty())
+        && node.is_empty_list()
     {
         findings.error(node.at, "`allow` is empty", "say what the exception lets through");
     }

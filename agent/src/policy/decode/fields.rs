@@ -166,7 +166,7 @@ pub(super) fn words(node: &Node, field: &str, findings: &mut Findings) -> Vec<Sp
     each(node, field, findings, |text| Ok::<Arc<str>, &str>(Arc::from(text)))
 }
 
-/// A list of words that are parsed; an error of `parse` reads on from "`word` …".
+/// A list of words that are parsed. The parsers' messages are "what: mend".
 pub(super) fn each<T, E: ToString>(
     node: &Node,
     field: &str,
@@ -179,10 +179,9 @@ pub(super) fn each<T, E: ToString>(
         match parse(text) {
             Ok(value) => out.push(Spanned { value, at: item.at }),
             Err(e) => {
-                // The parsers' messages are "what: mend".
                 let e = e.to_string();
-                let (what, mend) = e.split_once(": ").unwrap_or((&e, ""));
-                findings.error(item.at, format!("`{}` in `{field}` {what}", abridged(text)), mend);
+                let (what, mend) = e.rsplit_once(": ").unwrap_or((&e, ""));
+                findings.error(item.at, format!("`{field}`: {what}"), mend);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 
 use super::fields::{Fields, each, flag, text, word, words};
-use crate::policy::cidr;
+use crate::places::parse_cidr;
 use crate::policy::finding::{Findings, Spanned};
 use crate::policy::schema::{JurisdictionGroup, PlaceOverride};
 use crate::policy::tree::{Node, abridged};
@@ -21,8 +21,9 @@ pub(super) fn group(
     let valid_from = spec.get("validFrom", findings).and_then(|n| day(n, "validFrom", findings));
     let valid_until = spec.get("validUntil", findings).and_then(|n| day(n, "validUntil", findings));
     spec.close(findings);
-    let members = members?;
-    if let (true, Some(node)) = (members.is_empty(), members_node) {
+    if let Some(node) = members_node
+        && node.is_empty_list()
+    {
         findings.error(node.at, "`members` is empty", "list countries, groups or specials");
     }
     if let (Some(from), Some(until)) = (&valid_from, &valid_until)
@@ -30,7 +31,7 @@ pub(super) fn group(
     {
         findings.error(until.at, "`validUntil` is before `validFrom`", "swap them, or mend the dates");
     }
-    Some(JurisdictionGroup { name, members, reference, valid_from, valid_until })
+    Some(JurisdictionGroup { name, members: members?, reference, valid_from, valid_until })
 }
 
 fn day(node: &Node, field: &str, findings: &mut Findings) -> Option<Spanned<Date>> {
@@ -56,7 +57,7 @@ pub(super) fn place_override(
     } else {
         spec.need("cidrs", "list the networks it speaks of", findings)
     };
-    let list = cidrs.map(|node| each(node, "cidrs", findings, cidr::parse));
+    let list = cidrs.map(|node| each(node, "cidrs", findings, parse_cidr));
     let country = spec.get("country", findings);
     let country = country.and_then(|n| Some(Spanned { value: word(n, "country", findings)?, at: n.at }));
     let anycast_node = spec.get("anycast", findings);
@@ -74,9 +75,10 @@ pub(super) fn place_override(
         }
         (Some(_), false) | (None, true) => {}
     }
-    let list = list?;
-    if let (true, Some(node)) = (list.is_empty(), cidrs) {
+    if let Some(node) = cidrs
+        && node.is_empty_list()
+    {
         findings.error(node.at, "`cidrs` is empty", "list the networks it speaks of");
     }
-    Some(PlaceOverride { name, cidrs: list, country, anycast, provider, region, reason, reference })
+    Some(PlaceOverride { name, cidrs: list?, country, anycast, provider, region, reason, reference })
 }

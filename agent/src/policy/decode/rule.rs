@@ -1,7 +1,7 @@
 //! Rules: the entries of `allow` and `block`, in fences and in exceptions.
 
 use super::fields::{Fields, choice, each, list, word, words};
-use crate::policy::cidr;
+use crate::places::parse_cidr;
 use crate::policy::finding::{Findings, Spanned};
 use crate::policy::ports::Ports;
 use crate::policy::schema::{Rule, Severity};
@@ -60,7 +60,7 @@ fn rule(node: &Node, side: Side, findings: &mut Findings) -> Option<Rule> {
     // An empty list would match everything: a field is there to narrow.
     for (field, node) in [("jurisdictions", jurisdictions), ("cidrs", cidrs), ("ports", ports)] {
         if let Some(node) = node
-            && matches!(&node.value, crate::policy::tree::Value::List(items) if items.is_empty())
+            && node.is_empty_list()
         {
             findings.error(node.at, format!("`{field}` is empty"), "list something, or remove the field");
         }
@@ -77,10 +77,10 @@ fn rule(node: &Node, side: Side, findings: &mut Findings) -> Option<Rule> {
         at: node.at,
         name,
         jurisdictions: jurisdictions.map(|n| words(n, "jurisdictions", findings)).unwrap_or_default(),
-        cidrs: cidrs.map(|n| each(n, "cidrs", findings, cidr::parse)).unwrap_or_default(),
+        cidrs: cidrs.map(|n| each(n, "cidrs", findings, parse_cidr)).unwrap_or_default(),
         ports: ports
             .map(|n| {
-                each(n, "ports", findings, |text| Ports::parse(text).map_err(|e| format!("names no ports: {e}")))
+                each(n, "ports", findings, |text| Ports::parse(text).map_err(|e| format!("{text:?} names no ports: {e}")))
             })
             .unwrap_or_default(),
         basis,

@@ -10,7 +10,7 @@ use crate::policy::tree::{Node, Value};
 
 pub(super) fn subjects(node: &Node, findings: &mut Findings) -> Vec<Spanned<Subject>> {
     let entries = list(node, "subjects", findings);
-    if entries.is_empty() && matches!(node.value, Value::List(_)) {
+    if node.is_empty_list() {
         let mend = "name workloads; `- {all: true}` means every workload and must be spelled out";
         findings.error(node.at, "`subjects` is empty", mend);
     }
@@ -60,7 +60,7 @@ fn subject(node: &Node, findings: &mut Findings) -> Option<Subject> {
 }
 
 fn nonempty<T>(items: Vec<T>, node: &Node, field: &str, findings: &mut Findings) -> Vec<T> {
-    if matches!(&node.value, Value::List(list) if list.is_empty()) {
+    if node.is_empty_list() {
         findings.error(node.at, format!("`{field}` is empty and selects nothing"), "name some, or remove it");
     }
     items
@@ -68,7 +68,7 @@ fn nonempty<T>(items: Vec<T>, node: &Node, field: &str, findings: &mut Findings)
 
 fn paths(node: &Node, findings: &mut Findings) -> Vec<Spanned<CgroupPath>> {
     let found = each(node, "cgroups", findings, |text| {
-        CgroupPath::parse(text).map_err(|e| format!("is not a cgroup path: {e}"))
+        CgroupPath::parse(text).map_err(|e| format!("{text:?} is not a cgroup path: {e}"))
     });
     for path in found.iter().filter(|path| path.value == CgroupPath::root()) {
         findings.error(path.at, "`/` is every workload", "write `{all: true}` instead: it must be spelled out");
