@@ -13,8 +13,10 @@ mod manifest;
 mod ports;
 pub mod schema;
 pub mod set;
+pub mod source;
 mod suggest;
 pub(crate) mod tree;
+pub mod validate;
 
 pub use cgroup_path::{CgroupPath, CgroupPathError};
 pub use compile::{Clock, CompileError, Settings, Workload, compile};
@@ -24,3 +26,5 @@ pub use manifest::{
 };
 pub use ports::{Ports, PortsError, Transport};
 pub use set::{Digest, PolicySet};
+pub use source::{SourceError, SourceFile, load, load_all};
+pub use validate::{Checked, Context, check};

@@ -12,7 +12,7 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, Ta
 use super::finding::{At, Findings};
 
 /// Longest policy file. The largest real ones are CIDR lists of some ten thousand lines.
-pub const MAX_FILE_BYTES: usize = 4 << 20;
+pub(crate) const MAX_FILE_BYTES: usize = 4 << 20;
 /// Deepest nesting; the schema itself needs 7.
 const MAX_DEPTH: usize = 24;
 /// Nodes of one file, after aliases are written out.
@@ -78,17 +78,22 @@ pub(crate) fn abridged(text: &str) -> String {
 }
 
 /// Reads all documents of one file. What can't be read is a finding; documents before it are returned.
-pub(crate) fn parse(file: u32, text: &str, findings: &mut Findings) -> Vec<Node> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+pub(crate) fn parse(file: u32, bytes: &[u8], findings: &mut Findings) -> Vec<Node> {
     let start = At { file, line: 1, column: 1 };
-    if text.len() > MAX_FILE_BYTES {
-        findings.error(
-            start,
-            format!("the file has {} bytes, more than the limit of {MAX_FILE_BYTES}", text.len()),
-            "split it into several files",
-        );
+    if bytes.len() > MAX_FILE_BYTES {
+        let message = format!("the file has more than {MAX_FILE_BYTES} bytes");
+        findings.error(start, message, "split it into several files");
         return Vec::new();
     }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(e) => {
+            let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+            let at = At { file, line: u32::try_from(line).unwrap_or(u32::MAX), column: 1 };
+            findings.error(at, "not UTF-8 text", "save the file as UTF-8");
+            return Vec::new();
+        }
+    };
     let options = options! { emit_comments: false, disallow_directives: true };
     let mut reader = Reader {
         file,

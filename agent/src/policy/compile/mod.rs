@@ -14,9 +14,9 @@ use agent_common::image::Policy;
 use agent_common::limits::{
     FENCES_PER_SET, MAX_FENCES, MAX_PLACES, MAX_RULES, MAX_SETS, MAX_WORKLOADS, PORT_CLASSES, RULE_CELLS,
 };
-use jiff::tz::TimeZone;
 use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 use self::plan::Plan;
 use self::port_classes::PortClasses;

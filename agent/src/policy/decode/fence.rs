@@ -36,9 +36,9 @@ pub(super) fn geo_fence(name: Spanned<Arc<str>>, mut spec: Fields<'_>, findings:
     let default = verdict(&mut spec, "default", findings).unwrap_or(Verdict::Block);
     let unknown = verdict(&mut spec, "unknown", findings).unwrap_or(default);
     let no_name = verdict(&mut spec, "noName", findings).unwrap_or(Verdict::Block);
-    let dns = spec.get("dns", findings).and_then(|node| {
-        Some(Spanned { value: choice(node, "dns", &VERDICTS, findings)?, at: node.at })
-    });
+    let dns = spec
+        .get("dns", findings)
+        .and_then(|node| Some(Spanned { value: choice(node, "dns", &VERDICTS, findings)?, at: node.at }));
     let dns = dns.unwrap_or(Spanned { value: Verdict::Allow, at: spec.at });
     let record = spec.get("record", findings).and_then(|node| record(node, findings));
     for field in ["protocols", "tls", "require", "budgets"] {

@@ -89,7 +89,11 @@ impl<'n> Fields<'n> {
                     format!("known here: {}", self.asked.join(", "))
                 }
             });
-            findings.error(key.at, format!("unknown field `{}` in `{}`", abridged(&key.text), self.what), mend);
+            findings.error(
+                key.at,
+                format!("unknown field `{}` in `{}`", abridged(&key.text), self.what),
+                mend,
+            );
         }
     }
 }
@@ -103,7 +107,11 @@ pub(super) fn text<'n>(node: &'n Node, field: &str, findings: &mut Findings) -> 
         }
         Value::Scalar { text, .. } => Some(text),
         Value::List(_) | Value::Map(_) => {
-            findings.error(node.at, format!("`{field}` must be a word, not {}", node.describe()), "write one value");
+            findings.error(
+                node.at,
+                format!("`{field}` must be a word, not {}", node.describe()),
+                "write one value",
+            );
             None
         }
     }

@@ -71,7 +71,11 @@ pub(super) fn place_override(
     match (&country, anycast) {
         (None, false) => findings.error(at, "neither `country` nor `anycast`", "say where the networks are"),
         (Some(country), true) => {
-            findings.error(country.at, "`country` and `anycast: true` contradict each other", "keep one of them");
+            findings.error(
+                country.at,
+                "`country` and `anycast: true` contradict each other",
+                "keep one of them",
+            );
         }
         (Some(_), false) | (None, true) => {}
     }

@@ -35,8 +35,10 @@ pub(crate) fn document(node: &Node, findings: &mut Findings) -> Option<Document>
         let message = format!("unknown apiVersion `{}`", abridged(version_text));
         findings.error(version.at, message, format!("this build reads {API_VERSION}"));
     }
-    let kind = top.need("kind", "one of GeoFence, GeoFenceException, JurisdictionGroup, PlaceOverride", findings);
-    let name = top.need("metadata", "write `metadata: {name: ...}`", findings).and_then(|m| metadata(m, findings));
+    let kind =
+        top.need("kind", "one of GeoFence, GeoFenceException, JurisdictionGroup, PlaceOverride", findings);
+    let name =
+        top.need("metadata", "write `metadata: {name: ...}`", findings).and_then(|m| metadata(m, findings));
     let spec = top.need("spec", "write the document's fields below `spec:`", findings);
     top.close(findings);
     let kind = kind.and_then(|kind| Some((kind.at, text(kind, "kind", findings)?)));

@@ -43,15 +43,17 @@ fn rule(node: &Node, side: Side, findings: &mut Findings) -> Option<Rule> {
         findings.error(node.at, "an empty rule", "say what it matches: jurisdictions, cidrs");
         return None;
     }
-    let name = fields.get("name", findings).and_then(|n| Some(Spanned { value: word(n, "name", findings)?, at: n.at }));
+    let name = fields
+        .get("name", findings)
+        .and_then(|n| Some(Spanned { value: word(n, "name", findings)?, at: n.at }));
     let jurisdictions = fields.get("jurisdictions", findings);
     let cidrs = fields.get("cidrs", findings);
     let ports = fields.get("ports", findings);
     let hosts = fields.not_in_this_build("hosts", findings);
     let basis = fields.get("basis", findings).and_then(|n| word(n, "basis", findings));
-    let severity = fields.get("severity", findings).and_then(|n| {
-        Some(Spanned { value: choice(n, "severity", &SEVERITIES, findings)?, at: n.at })
-    });
+    let severity = fields
+        .get("severity", findings)
+        .and_then(|n| Some(Spanned { value: choice(n, "severity", &SEVERITIES, findings)?, at: n.at }));
     if let (Side::Allow, Some(severity)) = (side, &severity) {
         findings.warn(severity.at, "`severity` on a rule that allows is never used", "remove it");
     }
@@ -80,7 +82,9 @@ fn rule(node: &Node, side: Side, findings: &mut Findings) -> Option<Rule> {
         cidrs: cidrs.map(|n| each(n, "cidrs", findings, parse_cidr)).unwrap_or_default(),
         ports: ports
             .map(|n| {
-                each(n, "ports", findings, |text| Ports::parse(text).map_err(|e| format!("{text:?} names no ports: {e}")))
+                each(n, "ports", findings, |text| {
+                    Ports::parse(text).map_err(|e| format!("{text:?} names no ports: {e}"))
+                })
             })
             .unwrap_or_default(),
         basis,

@@ -14,9 +14,8 @@ pub(super) fn subjects(node: &Node, findings: &mut Findings) -> Vec<Spanned<Subj
         let mend = "name workloads; `- {all: true}` means every workload and must be spelled out";
         findings.error(node.at, "`subjects` is empty", mend);
     }
-    let entry = |node: &Node, findings: &mut Findings| {
-        Some(Spanned { value: subject(node, findings)?, at: node.at })
-    };
+    let entry =
+        |node: &Node, findings: &mut Findings| Some(Spanned { value: subject(node, findings)?, at: node.at });
     entries.iter().filter_map(|node| entry(node, findings)).collect()
 }
 
@@ -45,7 +44,8 @@ fn subject(node: &Node, findings: &mut Findings) -> Option<Subject> {
         return yes.then_some(Subject::All);
     }
     let cgroups = cgroups.map(|node| paths(node, findings));
-    let names = namespaces.map(|node| nonempty(words(node, "namespaces", findings), node, "namespaces", findings));
+    let names =
+        namespaces.map(|node| nonempty(words(node, "namespaces", findings), node, "namespaces", findings));
     let selector = selector.map(|node| pod_selector(node, findings));
     if namespaces.is_none() && selector.is_none() {
         return Some(Subject::Cgroups(cgroups?));
@@ -71,7 +71,11 @@ fn paths(node: &Node, findings: &mut Findings) -> Vec<Spanned<CgroupPath>> {
         CgroupPath::parse(text).map_err(|e| format!("{text:?} is not a cgroup path: {e}"))
     });
     for path in found.iter().filter(|path| path.value == CgroupPath::root()) {
-        findings.error(path.at, "`/` is every workload", "write `{all: true}` instead: it must be spelled out");
+        findings.error(
+            path.at,
+            "`/` is every workload",
+            "write `{all: true}` instead: it must be spelled out",
+        );
     }
     nonempty(found, node, "cgroups", findings)
 }
@@ -83,7 +87,11 @@ fn pod_selector(node: &Node, findings: &mut Findings) -> (Labels, Vec<LabelExpre
     let mut expressions = Vec::new();
     let Some(mut fields) = Fields::open(node, "podSelector", findings) else { return (labels, expressions) };
     if fields.is_empty() {
-        findings.error(node.at, "an empty podSelector", "give labels, or remove it: namespaces alone select all pods");
+        findings.error(
+            node.at,
+            "an empty podSelector",
+            "give labels, or remove it: namespaces alone select all pods",
+        );
     }
     if let Some(node) = fields.get("matchLabels", findings) {
         match &node.value {
