@@ -1,1 +1,2 @@
 //! Pod.
+mod zeroed;

@@ -1,3 +1,4 @@
 //! ringfence.
+pub mod cli;
 pub mod places;
 pub mod policy;

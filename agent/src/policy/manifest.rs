@@ -167,6 +167,12 @@ impl Manifest {
         self.workloads.get(at)
     }
 
+    /// The workload that a cgroup belongs to: the deepest that holds it, as the kernel finds it.
+    #[must_use]
+    pub fn workload_of(&self, cgroup: &CgroupPath) -> Option<&WorkloadEntry> {
+        self.workloads.iter().filter(|w| w.path.holds(cgroup)).max_by_key(|w| w.path.level())
+    }
+
     /// The jurisdictions of a place.
     #[must_use]
     pub fn jurisdictions(&self, place: u16) -> &[Arc<str>] {

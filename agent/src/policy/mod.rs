@@ -8,13 +8,18 @@
 mod cgroup_path;
 pub mod compile;
 mod decode;
+pub mod explain;
 mod finding;
+pub mod host_view;
+pub mod image;
+pub mod last_good;
 mod manifest;
 mod ports;
 pub mod schema;
 pub mod set;
 pub mod source;
 mod suggest;
+pub mod target;
 pub(crate) mod tree;
 pub mod validate;
 

@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
 
 use super::Context;
+use jiff::ToSpan;
+
 use crate::places::{CountryCode, GroupError, GroupSpec, Groups, Override};
 use crate::policy::finding::{Findings, Spanned};
 use crate::policy::schema::{JurisdictionGroup, PlaceOverride};
 use crate::policy::tree::abridged;
+
+/// How long before its end a group is announced.
+const NOTICE_DAYS: i32 = 30;
 
 /// The built-in groups and those of the documents. A document that is refused is left out, with a finding.
 pub(super) fn groups(
@@ -19,14 +23,16 @@ pub(super) fn groups(
 ) -> Groups {
     let mut groups = context.groups.clone();
     let mut rest: Vec<&JurisdictionGroup> = documents.iter().collect();
-    let today = context.now.to_zoned(TimeZone::UTC).date();
+    let today = context.today();
     for document in documents {
-        if let Some(until) = &document.valid_until
-            && until.value < today
-        {
-            let message =
-                format!("`{}` ended on {} and matches nothing any more", document.name.value, until.value);
-            findings.warn(until.at, message, "renew it, or remove it and the rules that name it");
+        let Some(until) = &document.valid_until else { continue };
+        let name = &document.name.value;
+        let mend = "renew it, or remove it and the rules that name it";
+        if until.value < today {
+            let message = format!("`{name}` ended on {} and matches nothing any more", until.value);
+            findings.warn(until.at, message, mend);
+        } else if until.value <= today.saturating_add(NOTICE_DAYS.days()) {
+            findings.warn(until.at, format!("`{name}` matches nothing after {}", until.value), mend);
         }
     }
     // One refusal at a time, so that every one is reported; each turn takes a document out.

@@ -11,14 +11,17 @@ mod subjects;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use agent_common::verdict::Verdict;
 use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 use self::rules::Interner;
 use super::cgroup_path::CgroupPath;
 use super::decode;
 use super::finding::{Finding, Findings, Spanned};
 use super::schema::{Document, GeoFence, GeoFenceException, JurisdictionGroup, PlaceOverride};
-use super::set::{Fence, Origin, PolicySet};
+use super::set::{Digest, Fence, Origin, PolicySet};
 use super::source::{SourceFile, digest};
 use super::tree;
 use crate::places::Groups;
@@ -32,6 +35,13 @@ pub struct Context<'a> {
     pub groups: &'a Groups,
     /// The cgroups that exist, if the caller knows: a subject that matches none of them is announced.
     pub cgroups: Option<&'a BTreeSet<CgroupPath>>,
+}
+
+impl Context<'_> {
+    /// The day, UTC.
+    fn today(&self) -> Date {
+        self.now.to_zoned(TimeZone::UTC).date()
+    }
 }
 
 /// What came of it.
@@ -82,7 +92,7 @@ fn read(files: &[SourceFile], findings: &mut Findings) -> Documents {
 fn validate(
     documents: &Documents,
     context: Context<'_>,
-    digest: super::set::Digest,
+    digest: Digest,
     findings: &mut Findings,
 ) -> PolicySet {
     distinct("GeoFence", documents.fences.iter().map(|d| &d.name), findings);
@@ -93,8 +103,11 @@ fn validate(
     let groups = groups::groups(&documents.groups, context, findings);
     let overrides = groups::overrides(&documents.overrides, &groups, findings);
     let mut interner = Interner::new(&groups);
-    let mut fences: Vec<Fence> =
-        documents.fences.iter().map(|document| fence(document, &mut interner, findings)).collect();
+    let mut fences: Vec<Fence> = documents
+        .fences
+        .iter()
+        .map(|document| fence(document, context.today(), &mut interner, findings))
+        .collect();
     let mut exceptions: Vec<_> = documents
         .exceptions
         .iter()
@@ -109,12 +122,12 @@ fn validate(
     PolicySet { fences, exceptions, overrides, groups, cidr_sets, digest }
 }
 
-fn fence(document: &GeoFence, interner: &mut Interner<'_>, findings: &mut Findings) -> Fence {
+fn fence(document: &GeoFence, today: Date, interner: &mut Interner<'_>, findings: &mut Findings) -> Fence {
     rules::names(document, findings);
     let block = interner.rules(&document.block, "block", findings);
     let allow = interner.rules(&document.allow, "allow", findings);
-    overlap::check(document, interner.groups(), findings);
-    if document.dns.value == agent_common::verdict::Verdict::Block {
+    overlap::check(document, interner.groups(), today, findings);
+    if document.dns.value == Verdict::Block {
         let message =
             "`dns: Block` keeps these workloads from resolving any name, unless a rule allows a resolver";
         findings.warn(document.dns.at, message, "leave `dns` at Allow: it means trusted resolvers only");

@@ -1,7 +1,7 @@
 //! Rules of one fence that speak of the same places: block wins, so an allow under a block never opens anything.
 
 use agent_common::image::PlaceKind;
-use ipnet::IpNet;
+use jiff::civil::Date;
 
 use crate::places::{Groups, Jurisdiction, PlaceInfo};
 use crate::policy::finding::{Findings, Spanned};
@@ -10,7 +10,7 @@ use crate::policy::schema::{GeoFence, Rule};
 
 /// Identical rules on both sides are an error: nobody can say what was meant. An allow of which a part is blocked by
 /// a rule that takes in all of that part is announced.
-pub(super) fn check(fence: &GeoFence, groups: &Groups, findings: &mut Findings) {
+pub(super) fn check(fence: &GeoFence, groups: &Groups, today: Date, findings: &mut Findings) {
     for allow in &fence.allow {
         for block in &fence.block {
             if same(allow, block) {
@@ -22,7 +22,7 @@ pub(super) fn check(fence: &GeoFence, groups: &Groups, findings: &mut Findings) 
                     "remove one of them; an exception opens a block for a time",
                 );
             } else {
-                shadowed(allow, block, groups, findings);
+                shadowed(allow, block, &|outer, inner| contains(groups, today, outer, inner), findings);
             }
         }
     }
@@ -46,7 +46,7 @@ fn same(a: &Rule, b: &Rule) -> bool {
 }
 
 /// Warns of each value of `allow` that `block` takes in whole.
-fn shadowed(allow: &Rule, block: &Rule, groups: &Groups, findings: &mut Findings) {
+fn shadowed(allow: &Rule, block: &Rule, contains: &dyn Fn(&str, &str) -> bool, findings: &mut Findings) {
     if !ports_cover(&block.ports, &allow.ports) {
         return;
     }
@@ -55,7 +55,7 @@ fn shadowed(allow: &Rule, block: &Rule, groups: &Groups, findings: &mut Findings
     // A rule that has both fields matches only where both match: it takes in less than either says.
     if block.cidrs.is_empty() {
         for jurisdiction in &allow.jurisdictions {
-            if block.jurisdictions.iter().any(|b| contains(groups, &b.value, &jurisdiction.value)) {
+            if block.jurisdictions.iter().any(|b| contains(&b.value, &jurisdiction.value)) {
                 let message = format!("allowing `{}` {}", jurisdiction.value, by(block.at.line));
                 findings.warn(jurisdiction.at, message, mend);
             }
@@ -63,15 +63,11 @@ fn shadowed(allow: &Rule, block: &Rule, groups: &Groups, findings: &mut Findings
     }
     if block.jurisdictions.is_empty() {
         for cidr in &allow.cidrs {
-            if block.cidrs.iter().any(|b| net_contains(&b.value, &cidr.value)) {
+            if block.cidrs.iter().any(|b| b.value.contains(&cidr.value)) {
                 findings.warn(cidr.at, format!("allowing `{}` {}", cidr.value, by(block.at.line)), mend);
             }
         }
     }
-}
-
-fn net_contains(outer: &IpNet, inner: &IpNet) -> bool {
-    outer.contains(inner)
 }
 
 /// Whether every port of the allow rule is one of the block rule.
@@ -80,9 +76,8 @@ fn ports_cover(block: &[Spanned<Ports>], allow: &[Spanned<Ports>]) -> bool {
         || !allow.is_empty() && allow.iter().all(|a| block.iter().any(|b| b.value.covers(&a.value)))
 }
 
-/// Whether a jurisdiction takes in another, as far as that can be said without dates: the same name, or a country or
-/// special inside a group. Dated entries count on any day on which they hold.
-fn contains(groups: &Groups, outer: &str, inner: &str) -> bool {
+/// Whether a jurisdiction takes in another today: the same name, or a country or special inside a group.
+fn contains(groups: &Groups, today: Date, outer: &str, inner: &str) -> bool {
     if outer == inner {
         return true;
     }
@@ -102,5 +97,5 @@ fn contains(groups: &Groups, outer: &str, inner: &str) -> bool {
         resolver: false,
         cidr_sets: Box::default(),
     };
-    groups.matches(&outer, &place, jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date())
+    groups.matches(&outer, &place, today)
 }
