@@ -4,13 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use jiff::Zoned;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
-use super::database::CountryData;
+use super::builtin;
 use super::error::PlacesError;
 use super::flatten::{Marks, flatten};
 use super::layers::Stack;
+use super::mmdb::{self, Demand};
 use super::overrides::Override;
+use super::providers::{self, ProviderFile};
 use super::special::{LOOPBACK, SPECIAL};
 use super::world::World;
 
@@ -21,6 +25,7 @@ pub const MIN_KNOWN_SHARE: f64 = 0.6;
 #[derive(Clone, Debug)]
 pub struct WorldBuilder {
     base: Base,
+    providers: Vec<ProviderFile>,
     overrides: Vec<Override>,
     cluster: Vec<IpNet>,
     resolvers: Vec<IpAddr>,
@@ -51,6 +56,7 @@ impl WorldBuilder {
     fn above(base: Base) -> Self {
         Self {
             base,
+            providers: Vec::new(),
             overrides: Vec::new(),
             cluster: Vec::new(),
             resolvers: Vec::new(),
@@ -79,8 +85,8 @@ impl WorldBuilder {
     ///
     /// # Errors
     /// A file that is in none of the known formats, or is damaged: with the line or the JSON path.
-    pub fn provider_file(self, name: &str, bytes: &[u8]) -> Result<Self, PlacesError> {
-        let _ = (name, bytes);
+    pub fn provider_file(mut self, name: &str, bytes: &[u8]) -> Result<Self, PlacesError> {
+        self.providers.push(providers::read(name, bytes)?);
         Ok(self)
     }
 
@@ -118,11 +124,17 @@ impl WorldBuilder {
     /// # Errors
     /// Whatever is wrong with any source; the world is built whole or not at all.
     pub fn build(&self) -> Result<World, PlacesError> {
+        let today = self.today.unwrap_or_else(|| Zoned::now().with_time_zone(TimeZone::UTC).date());
         let country = match &self.base {
-            Base::BuiltIn => CountryData::empty("dbip-country-lite"),
-            Base::File { bytes: _, name } => CountryData::empty(name),
+            Base::BuiltIn => builtin::country(today)?,
+            Base::File { bytes, name } => {
+                let small = self.min_known_share < MIN_KNOWN_SHARE;
+                mmdb::read(bytes, name, Demand { share: self.min_known_share, small }, today)?
+            }
         };
         let mut stack = Stack::new();
+        stack.lay_anycast(today)?;
+        stack.lay_providers(&self.providers, today)?;
         stack.lay_special(SPECIAL)?;
         stack.lay_cluster(&self.cluster)?;
         stack.lay_overrides(&self.overrides)?;

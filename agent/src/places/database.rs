@@ -1,7 +1,9 @@
 //! What a country database says, whatever file it came from: the lowest layer.
 
 use super::country::CountryCode;
-use super::place::{Layer, Source};
+#[cfg(test)]
+use super::place::Layer;
+use super::place::Source;
 use super::steps::Steps;
 
 /// What the country database says of a network.
@@ -24,6 +26,7 @@ pub(crate) struct CountryData {
     pub(crate) warnings: Vec<String>,
 }
 
+#[cfg(test)]
 impl CountryData {
     /// A database that knows nothing.
     pub(crate) fn empty(name: &str) -> Self {

@@ -11,6 +11,7 @@ use super::error::PlacesError;
 use super::layers::{Candidate, Stack};
 use super::net::{Nets, normalise};
 use super::place::{Layer, Source};
+use super::regions::Regions;
 
 /// A `PlaceOverride` document.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -30,18 +31,21 @@ pub struct Override {
 }
 
 impl Override {
-    fn judged(&self) -> Result<(PlaceKind, Option<CountryCode>), PlacesError> {
-        match (self.anycast, self.country) {
-            (true, Some(_)) => Err(PlacesError::OverrideContradiction { name: self.name.clone() }),
-            (true, None) => Ok((PlaceKind::Anycast, None)),
+    fn judged(&self, regions: &Regions) -> Result<(PlaceKind, Option<CountryCode>), PlacesError> {
+        let (provider, region) = (self.provider.as_deref(), self.region.as_deref());
+        let of_region = || regions.country(provider?, region?);
+        match (self.anycast, self.country.or_else(of_region)) {
+            (true, _) if self.country.is_some() => {
+                Err(PlacesError::OverrideContradiction { name: self.name.clone() })
+            }
+            (true, _) => Ok((PlaceKind::Anycast, None)),
             (false, Some(country)) => Ok((PlaceKind::Country, Some(country))),
             (false, None) => Err(PlacesError::OverrideWithoutPlace {
                 name: self.name.clone(),
-                place: format!(
-                    "provider {:?} region {:?}",
-                    self.provider.as_deref().unwrap_or_default(),
-                    self.region.as_deref().unwrap_or_default()
-                ),
+                place: match (provider, region) {
+                    (Some(provider), Some(region)) => format!("region {region} of {provider}"),
+                    _ => "what it says of provider and region".to_owned(),
+                },
             }),
         }
     }
@@ -53,10 +57,14 @@ impl Stack {
     /// # Errors
     /// Networks that can't be judged; documents that contradict themselves or, on one network, each other.
     pub(crate) fn lay_overrides(&mut self, overrides: &[Override]) -> Result<(), PlacesError> {
+        if overrides.is_empty() {
+            return Ok(());
+        }
+        let regions = Regions::builtin()?;
         let mut nets = Nets::default();
         let mut seen: HashMap<IpNet, (&Override, u16)> = HashMap::new();
         for document in overrides {
-            let (kind, country) = document.judged()?;
+            let (kind, country) = document.judged(&regions)?;
             let source = self.source(Source {
                 name: format!("PlaceOverride/{}", document.name),
                 layer: Layer::Operator,

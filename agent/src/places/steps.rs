@@ -109,12 +109,6 @@ impl<K: Key> Steps<K> {
         steps
     }
 
-    /// The value at an address.
-    pub(crate) fn get(&self, key: K) -> u16 {
-        let at = self.0.partition_point(|step| step.0 <= key);
-        self.0[at - 1].1
-    }
-
     pub(crate) fn as_slice(&self) -> &[(K, u16)] {
         &self.0
     }

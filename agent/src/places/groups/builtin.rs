@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 
 use super::{Days, Entry, Groups};
+use crate::places::csv;
 use crate::places::error::PlacesError;
 
 const DATA: &str = include_str!("../../../data/groups.csv");
@@ -21,20 +22,11 @@ impl Groups {
     }
 }
 
-/// Lines `group,member,validFrom,validUntil,reference`; the reference runs to the end of the line, `#` starts a
-/// comment. A group must stand above the groups that name it, which rules out cycles.
-fn parse(text: &str) -> Result<Groups, PlacesError> {
+/// Lines `group,member,validFrom,validUntil,reference`. A group must stand above the groups that name it, which rules out cycles.
+fn parse(text: &'static str) -> Result<Groups, PlacesError> {
     let mut groups = Groups { groups: BTreeMap::new() };
-    for (at, line) in text.lines().enumerate() {
-        let bad =
-            |what: String| PlacesError::BuiltIn { name: NAME, what: format!("line {}: {what}", at + 1) };
-        if line.trim().is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let fields: Vec<&str> = line.splitn(5, ',').map(str::trim).collect();
-        let [group, member, from, until, reference] = fields[..] else {
-            return Err(bad("five fields are needed".to_owned()));
-        };
+    for (line, [group, member, from, until, reference]) in csv::lines(text, NAME)? {
+        let bad = |what: String| PlacesError::BuiltIn { name: NAME, what: format!("line {line}: {what}") };
         let day = |text: &str| match text {
             "" => Ok(None),
             text => text.parse::<Date>().map(Some).map_err(|error| bad(error.to_string())),
