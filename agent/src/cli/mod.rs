@@ -1,6 +1,9 @@
 //! The command line: one module a verb, and what they share.
 
+pub mod check;
 pub mod client;
+pub mod explain;
+pub mod lookup;
 pub mod output;
 pub mod status;
 pub mod watch;
