@@ -394,10 +394,21 @@ fn fault<V: View>(view: &V, set: u32) -> Decision {
     }
 }
 
-/// What one fence of a set says of a flow at a place: the detail that an event leaves to the reader, who has the same
-/// image. `at` is the fence's position in the set.
-pub fn outcome_of<V: View>(view: &V, set: u32, at: usize, flow: &Flow, place: u16) -> Outcome {
-    let position = view.policy().set(set).fences[at & (FENCES_PER_SET - 1)];
-    let mut until = u64::MAX;
-    judge(view, position, flow, place, &mut until)
+/// Each fence's own outcome, in the set's order: the detail that `explain` gives and that an event leaves to its
+/// reader, who has the same image. Where two places count, the stricter of the two outcomes is given.
+#[cfg(not(target_arch = "bpf"))]
+pub fn outcomes<V: View>(view: &V, set: u32, flow: &Flow, mut put: impl FnMut(Outcome)) {
+    if flow.flags & flags::UNREADABLE != 0 {
+        return;
+    }
+    let (first, second) = places_of(view, flow.remote);
+    let set = view.policy().set(set);
+    for at in set.fences.iter().take(set.len as usize) {
+        let mut until = u64::MAX;
+        let mut outcome = view.fence(*at, flow, first, &mut until);
+        if first != second && outcome.verdict() == Verdict::Allow {
+            outcome = view.fence(*at, flow, second, &mut until);
+        }
+        put(outcome);
+    }
 }

@@ -124,7 +124,7 @@ pub fn explain<V: View>(view: &V, manifest: &Manifest, question: &Question) -> E
     let decision = decide(view, set, &flow);
 
     let mut matched = Vec::new();
-    outcomes(view, set, &flow, |_, outcome| matched.extend(fence_says(manifest, outcome)));
+    outcomes(view, set, &flow, |outcome| matched.extend(fence_says(manifest, outcome)));
 
     let place = manifest.table.places.get(usize::from(decision.place));
     let source = place.and_then(|p| manifest.table.sources.get(usize::from(p.source)));
