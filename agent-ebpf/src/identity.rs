@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use agent_common::bytes::{Loop, Step};
+use agent_common::bytes::Step;
 use agent_common::image::Policy;
 use agent_common::sock::{SockState, Who, sock_flags};
 use agent_common::verdict::View;
@@ -12,7 +12,7 @@ use aya_ebpf::helpers::{
 };
 
 use crate::ctx::{Skb, cookie};
-use crate::maps::{Image, workload_of};
+use crate::maps::{Image, repeat, workload_of};
 
 /// Whose ancestors are asked for. A type each, not a branch: 6.1 lets a `cgroup_skb` program not even contain a call
 /// of `bpf_get_current_ancestor_cgroup_id`.
@@ -73,12 +73,13 @@ impl<O: Origin> Step for Walk<O> {
     }
 }
 
-#[inline(always)]
-fn walk<O: Origin>(image: &Image, origin: O) -> u32 {
-    let head = &image.policy().head;
+/// A function of its own, so that its stack is free again before anything is judged. `zero` is a hidden zero.
+#[inline(never)]
+fn walk<O: Origin>(policy: &'static Policy, zero: u64, origin: O) -> u32 {
+    let head = &policy.head;
     let (highest, lowest) = (u64::from(head.max_level), u64::from(head.min_level));
-    let mut w = Walk { origin, policy: image.policy, highest, lowest, found: image.hide(0) };
-    image.repeat((highest.wrapping_sub(lowest) as u32).wrapping_add(1), &mut w);
+    let mut w = Walk { origin, policy, highest, lowest, found: zero };
+    repeat((highest.wrapping_sub(lowest) as u32).wrapping_add(1), &mut w);
     w.found as u32
 }
 
@@ -94,7 +95,7 @@ pub(crate) fn of_packet(image: &Image, skb: &Skb, state: &mut SockState) -> Who 
     if state.stamp == stamp && state.flags & sock_flags::VERIFIED != 0 {
         return who(image, state.workload);
     }
-    state.workload = walk(image, *skb);
+    state.workload = walk(image.policy, image.zero(), *skb);
     state.stamp = stamp;
     state.flags |= sock_flags::VERIFIED;
     // SAFETY: the context of the running program.
@@ -105,7 +106,7 @@ pub(crate) fn of_packet(image: &Image, skb: &Skb, state: &mut SockState) -> Who 
 /// The same without memory, where storage could not be had.
 #[inline(always)]
 pub(crate) fn of_packet_unknown(image: &Image, skb: &Skb) -> Who {
-    who(image, walk(image, *skb))
+    who(image, walk(image.policy, image.zero(), *skb))
 }
 
 /// The hint, for hooks that have no packet: what egress found before, else the task's cgroup. It may refuse a call;
@@ -116,7 +117,7 @@ pub(crate) fn of_task(image: &Image, state: &mut SockState) -> Who {
     if state.stamp == stamp {
         return who(image, state.workload);
     }
-    state.workload = walk(image, Task);
+    state.workload = walk(image.policy, image.zero(), Task);
     state.stamp = stamp;
     state.flags &= !sock_flags::VERIFIED;
     who(image, state.workload)
