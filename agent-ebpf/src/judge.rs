@@ -19,10 +19,10 @@ use crate::maps::Image;
 /// A question, on the caller's stack: no padding, all of it written.
 #[repr(C)]
 pub(crate) struct Ask {
-    flow: Flow,
-    who: Who,
+    pub(crate) flow: Flow,
+    pub(crate) who: Who,
     /// Coarse clock (ns).
-    now: u64,
+    pub(crate) now: u64,
     hook: u64,
     /// Answer: the [`Cached`] decision.
     decision: u64,

@@ -11,7 +11,7 @@ use agent_common::address::Address;
 use agent_common::bytes::Bytes;
 use agent_common::flow::{Direction, Flow, flags, protocol};
 use agent_common::parse::ip::{Packet, parse};
-use agent_common::sock::{Cached, SLOTS, SockState, adopt, finished, position, sock_flags};
+use agent_common::sock::{Cached, SLOTS, SockState, Who, adopt, finished, position, sock_flags};
 use agent_common::wire::{Counter, Hook};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::cgroup_skb;
@@ -38,19 +38,19 @@ fn ringfence_egress(ctx: SkBuffContext) -> i32 {
     if sock.is_null() {
         return PASS;
     }
-    let mut flow = UNREADABLE;
-    let tcp = Tcp(read(skb.raw(), image.zero(), &mut flow));
-    if flow.flags & flags::UNREADABLE != 0 {
+    let mut ask = Ask::new(UNREADABLE, NOBODY, Hook::Egress, 0);
+    let tcp = Tcp(read(skb.raw(), image.zero(), &mut ask.flow));
+    if ask.flow.flags & flags::UNREADABLE != 0 {
         count(Counter::Unreadable);
         debug!(&ctx, "egress: unreadable packet of {} bytes", skb.len());
     }
     let Some(state) = storage(sock, true) else {
         count(Counter::NoStorage);
-        let who = of_packet_unknown(&image, &skb);
-        return ret(decide_only(&image, &mut Ask::new(flow, who, Hook::Egress, 0)));
+        ask.who = of_packet_unknown(&image, &skb);
+        return ret(decide_only(&image, &mut ask));
     };
     late(skb.raw().cast(), state);
-    remember(&image, &skb, state, flow, tcp)
+    remember(&image, &skb, state, &mut ask, tcp)
 }
 
 const UNREADABLE: Flow = Flow {
@@ -74,6 +74,8 @@ fn read(skb: *mut __sk_buff, zero: u64, flow: &mut Flow) -> u64 {
     flow.flags = p.flags;
     Tcp::of(&skb, &p).0
 }
+
+const NOBODY: Who = Who { stamp: 0, workload: 0, set: 0 };
 
 #[inline(always)]
 fn ret(verdict: Cached) -> i32 {
@@ -127,33 +129,33 @@ impl Tcp {
 }
 
 #[inline(always)]
-fn remember(image: &Image, skb: &Skb, state: &mut SockState, mut flow: Flow, tcp: Tcp) -> i32 {
+fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp: Tcp) -> i32 {
     if tcp.is_answer() {
         // Sent for the listener, before there is a socket of this connection: judged, but its record is the
         // connection's own, which begins with its first packet.
-        flow.direction = Direction::Inbound;
-        let who = of_packet(image, skb, state);
-        return ret(decide_only(image, &mut Ask::new(flow, who, Hook::Egress, 0)));
+        ask.flow.direction = Direction::Inbound;
+        ask.who = of_packet(image, skb, state);
+        return ret(decide_only(image, ask));
     }
     if tcp.is_first() {
         state.flags |= sock_flags::CONNECTED;
     }
-    if state.flags & sock_flags::CONNECTED == 0 && flow.protocol == protocol::TCP {
+    if state.flags & sock_flags::CONNECTED == 0 && ask.flow.protocol == protocol::TCP {
         adopt(state, skb.cookie());
         if state.flags & sock_flags::ACCEPTED != 0 {
-            flow.direction = Direction::Inbound;
+            ask.flow.direction = Direction::Inbound;
         }
     }
-    let who = of_packet(image, skb, state);
-    let now = coarse();
-    let mut ask = Ask::new(flow, who, Hook::Egress, now);
-    if judge(image, state, &mut ask).blocked() {
+    ask.who = of_packet(image, skb, state);
+    ask.now = coarse();
+    if judge(image, state, ask).blocked() {
         return DROP;
     }
-    let at = position(&flow);
+    let at = position(&ask.flow);
     tally(skb, state, at, tcp);
     if tcp.is_last() {
-        finished(image, &Rings::new(image, Hook::Egress as u32), state, at, &who, now, tcp.has_payload());
+        let rings = Rings::new(image, Hook::Egress as u32);
+        finished(image, &rings, state, at, &ask.who, ask.now, tcp.has_payload());
     }
     PASS
 }
