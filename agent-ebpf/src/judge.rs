@@ -39,6 +39,8 @@ impl Ask {
     }
 }
 
+/// Whom nothing is known of yet.
+pub(crate) const NOBODY: Who = Who { stamp: 0, workload: 0, set: 0 };
 /// Nothing remembered; no decision looks like it (block without violation).
 const MISS: u64 = 1 << 63;
 /// What a function answers that got a null pointer, which callers rule out.

@@ -11,7 +11,7 @@ use agent_common::address::Address;
 use agent_common::bytes::Bytes;
 use agent_common::flow::{Direction, Flow, flags, protocol};
 use agent_common::parse::ip::{Packet, parse};
-use agent_common::sock::{Cached, SLOTS, SockState, Who, adopt, finished, position, sock_flags};
+use agent_common::sock::{Cached, SLOTS, SockState, adopt, finished, position, sock_flags};
 use agent_common::wire::{Counter, Hook};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::cgroup_skb;
@@ -21,7 +21,7 @@ use aya_log_ebpf::debug;
 use crate::ctx::{Skb, coarse};
 use crate::emit::Rings;
 use crate::identity::{late, of_packet, of_packet_unknown};
-use crate::judge::{Ask, decide_only, judge};
+use crate::judge::{Ask, NOBODY, decide_only, judge};
 use crate::maps::{Image, add, count, storage};
 
 const PASS: i32 = 1;
@@ -74,8 +74,6 @@ fn read(skb: *mut __sk_buff, zero: u64, flow: &mut Flow) -> u64 {
     flow.flags = p.flags;
     Tcp::of(&skb, &p).0
 }
-
-const NOBODY: Who = Who { stamp: 0, workload: 0, set: 0 };
 
 #[inline(always)]
 fn ret(verdict: Cached) -> i32 {
