@@ -41,8 +41,7 @@ fn ringfence_egress(ctx: SkBuffContext) -> i32 {
     let mut ask = Ask::new(UNREADABLE, NOBODY, Hook::Egress, 0);
     let tcp = Tcp(read(skb.raw(), image.zero(), &mut ask.flow));
     if ask.flow.flags & flags::UNREADABLE != 0 {
-        count(Counter::Unreadable);
-        debug!(&ctx, "egress: unreadable packet of {} bytes", skb.len());
+        unreadable(skb.raw());
     }
     let Some(state) = storage(sock, true) else {
         count(Counter::NoStorage);
@@ -51,6 +50,14 @@ fn ringfence_egress(ctx: SkBuffContext) -> i32 {
     };
     late(skb.raw().cast(), state);
     remember(&image, &skb, state, &mut ask, tcp)
+}
+
+/// Out of line for the stack's sake, like [`read`].
+#[inline(never)]
+fn unreadable(skb: *mut __sk_buff) {
+    count(Counter::Unreadable);
+    let ctx = SkBuffContext::new(skb);
+    debug!(&ctx, "egress: unreadable packet of {} bytes", ctx.len());
 }
 
 const UNREADABLE: Flow = Flow {
