@@ -119,6 +119,15 @@ struct Cut {
     overrides: Vec<crate::places::Override>,
 }
 
+/// What is known of the places in force when their ranges are gone.
+#[derive(Clone, Default)]
+struct Places {
+    table: Arc<PlaceTable>,
+    usage: Usage,
+    /// How many ranges each source of the table answers for.
+    ranges: Arc<[u64]>,
+}
+
 /// Publishes, and remembers what is in force.
 pub struct Publisher {
     maps: ImageMaps,
@@ -128,8 +137,7 @@ pub struct Publisher {
     knobs: Knobs,
     generation: u32,
     cut: Option<Cut>,
-    table: Arc<PlaceTable>,
-    usage: Usage,
+    places: Places,
     /// Every subject that ever was, with its id: ids are never given to another path.
     ids: BTreeMap<CgroupPath, u32>,
     /// Cgroup ids in the identity table.
@@ -154,8 +162,7 @@ impl Publisher {
             knobs,
             generation: 0,
             cut: None,
-            table: Arc::default(),
-            usage: Usage::default(),
+            places: Places::default(),
             ids: BTreeMap::new(),
             identified: BTreeMap::new(),
         }
@@ -164,7 +171,7 @@ impl Publisher {
     /// How much of the place index is used.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.usage
+        self.places.usage
     }
 
     /// Makes `set` the policy. With `reread`, data files are read anew.
@@ -174,14 +181,17 @@ impl Publisher {
     pub fn publish(&mut self, set: PolicySet, reread: bool) -> Result<Arc<InForce>, PublicationError> {
         let cut = Cut { cidr_sets: set.cidr_sets(), overrides: set.overrides.clone() };
         let places = if reread || self.cut.as_ref() != Some(&cut) { Some(self.places(&set)?) } else { None };
-        let table = Arc::clone(places.as_ref().map_or(&self.table, |(_, table, _)| table));
+        let (index, places) = match places {
+            Some((index, places)) => (Some(index), places),
+            None => (None, self.places.clone()),
+        };
 
         let paths = set.subject_paths();
         let (min_level, max_level) = self.levels(&paths)?;
         let workloads = self.number(paths);
         let settings = Settings {
             generation: self.generation + 1,
-            index_slot: self.maps.next_slot(places.is_some()),
+            index_slot: self.maps.next_slot(index.is_some()),
             min_level,
             max_level,
             errno: self.knobs.errno,
@@ -191,29 +201,33 @@ impl Publisher {
             now: Timestamp::now(),
         };
         let mut policy = self.maps.new_policy()?;
-        let manifest = compile(&set, &table, &set.groups, &workloads, &settings, policy.value())?;
+        let manifest = compile(&set, &places.table, &set.groups, &workloads, &settings, policy.value())?;
 
         // A cgroup is known to the kernel before the policy that judges it: the policy in force does not know the
         // workload's id yet and looks further up.
         self.identify(&workloads)?;
-        let (index, usage) = match places {
-            Some((index, _, usage)) => (Some(index), usage),
-            None => (None, self.usage),
-        };
         let (policy, index) = self.maps.publish(policy, index)?;
         self.generation = settings.generation;
         self.cut = Some(cut);
-        self.table = table;
-        self.usage = usage;
+        self.places = places;
         self.forget_all_but(&workloads)?;
-        Ok(self.history.push(InForce { manifest, set: Arc::new(set), policy, index }))
+        let ranges = Arc::clone(&self.places.ranges);
+        Ok(self.history.push(InForce { manifest, set: Arc::new(set), policy, index, ranges }))
     }
 
-    fn places(&self, set: &PolicySet) -> Result<(NewIndex, Arc<PlaceTable>, Usage), PublicationError> {
+    fn places(&self, set: &PolicySet) -> Result<(NewIndex, Places), PublicationError> {
         let world = world(self.data.builder()?, set)?;
         let mut index = self.maps.new_index()?;
         let usage = world.fill(index.value())?;
-        Ok((index, world.table(), usage))
+        let table = world.table();
+        let mut ranges = vec![0; table.sources.len()];
+        let ids = world.ranges_v4().iter().map(|r| r.1).chain(world.ranges_v6().iter().map(|r| r.1));
+        for place in ids.filter_map(|id| table.places.get(usize::from(id))) {
+            if let Some(count) = ranges.get_mut(usize::from(place.source)) {
+                *count += 1;
+            }
+        }
+        Ok((index, Places { table, usage, ranges: ranges.into() }))
     }
 
     /// The levels at which the kernel looks for subjects; none at all without subjects.
