@@ -321,3 +321,19 @@ fn old_data_is_announced() {
     );
     assert!(warnings(date(2027, 6, 1)).contains("anycast-list"));
 }
+
+#[test]
+fn a_resolver_is_marked_by_the_address_that_it_is_judged_by() {
+    let resolvers =
+        ["::ffff:11.1.1.1", "11.1.1.3", "2a00:5555::53", "2001::1"].map(|text| text.parse().unwrap());
+    let world = WorldBuilder::builtin().resolvers(&resolvers).build().unwrap();
+    for (address, marked) in [
+        ("11.1.1.1", true),
+        ("11.1.1.2", false),
+        ("11.1.1.3", true),
+        ("2a00:5555::53", true),
+        ("2a00:5555::54", false),
+    ] {
+        assert_eq!(place_of(&world, address).contains(" true "), marked, "{address}");
+    }
+}
