@@ -141,7 +141,7 @@ impl Database {
         for at in 0..depth.saturating_sub(1) {
             node = match self.nodes[node][side(at)] {
                 Record::Node(next) => next,
-                whole => {
+                whole @ (Record::Empty | Record::Data(_) | Record::Raw(_)) => {
                     self.nodes.push([whole; 2]);
                     let next = self.nodes.len() - 1;
                     self.nodes[node][side(at)] = Record::Node(next);

@@ -6,6 +6,7 @@
 //!
 //! `RINGFENCE_TIER=all` runs full counts. The real database that the built-in one was made from is looked for at
 //! `RINGFENCE_DBIP_MMDB`, else at `target/data/dbip-country.mmdb`; `docs/data.md` says how to get it.
+#![allow(clippy::unwrap_used, reason = "tests: helpers outside test functions count as other code")]
 
 mod damage;
 mod exact;
