@@ -128,12 +128,15 @@ fn csv_says_countries_anycast_or_regions() {
 #[test]
 fn of_two_countries_for_one_network_neither_is_believed_and_anycast_wins_over_both() {
     let header = "cidr,country,provider,region\n";
-    let one = format!("{header}11.4.0.0/16,FR,a,\n11.5.0.0/16,FR,a,\n11.6.0.0/16,FR,a,x\n");
-    let two = format!("{header}11.4.0.0/16,DE,b,\n11.5.0.0/16,ANYCAST,b,\n11.6.0.0/16,FR,b,y\n");
+    let one =
+        format!("{header}11.4.0.0/16,FR,a,\n11.5.0.0/16,FR,a,\n11.6.0.0/16,FR,a,x\n11.7.0.0/16,ANYCAST,a,\n");
+    let two =
+        format!("{header}11.4.0.0/16,DE,b,\n11.5.0.0/16,ANYCAST,b,\n11.6.0.0/16,FR,b,y\n11.7.0.0/16,FR,b,\n");
     let world = world(&[("one.csv", &one), ("two.csv", &two)]);
     assert_eq!(at(&world, "11.4.0.1"), "one.csv Unknown - a -");
     assert_eq!(at(&world, "11.5.0.1"), "two.csv Anycast - b -");
     assert_eq!(at(&world, "11.6.0.1"), "one.csv Country FR a x");
+    assert_eq!(at(&world, "11.7.0.1"), "one.csv Anycast - a -");
     let warnings = world.table().warnings.join("\n");
     assert!(
         warnings.contains("1 networks are given with different countries and are UNKNOWN, 11.4.0.0/16"),
