@@ -49,7 +49,7 @@ enum Format {
 /// When no agent answers, or its answer can't be read or printed.
 pub async fn status(args: &StatusArgs, style: Style, out: &mut impl Write) -> Result<Exit, ClientError> {
     let report = match args.wait {
-        None => ask(args).await?,
+        None => ask(args, ANSWER_TIMEOUT).await?,
         Some(wait) => ask_until_in_force(args, wait).await?,
     };
     match args.output {
@@ -70,15 +70,16 @@ const fn in_force(state: State) -> bool {
     }
 }
 
-async fn ask(args: &StatusArgs) -> Result<StatusReport, ClientError> {
+/// Asks once; an agent that has not answered within `limit` is taken for silent.
+async fn ask(args: &StatusArgs, limit: Duration) -> Result<StatusReport, ClientError> {
     let socket = &args.agent.socket;
     let ask = async {
         let mut client = NodeServiceClient::new(connect(socket).await?);
         let answer = client.status(v1::StatusRequest {}).await?;
         Ok(answers_in::status(answer.into_inner())?)
     };
-    timeout(ANSWER_TIMEOUT, ask).await.unwrap_or_else(|_elapsed| {
-        let problem = format!("no answer within {ANSWER_TIMEOUT:?}");
+    timeout(limit, ask).await.unwrap_or_else(|_elapsed| {
+        let problem = format!("no answer within {limit:?}");
         Err(ClientError::Silent { socket: socket.clone(), problem })
     })
 }
@@ -87,7 +88,8 @@ async fn ask(args: &StatusArgs) -> Result<StatusReport, ClientError> {
 async fn ask_until_in_force(args: &StatusArgs, wait: Duration) -> Result<StatusReport, ClientError> {
     let deadline = Instant::now() + wait;
     loop {
-        let answer = ask(args).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = ask(args, left.clamp(POLL, ANSWER_TIMEOUT)).await;
         let worth_waiting = match &answer {
             Ok(report) => !in_force(report.agent.state),
             Err(error) => error.exit() == Exit::Unreachable,
@@ -119,7 +121,7 @@ fn print_text(report: &StatusReport, style: Style, out: &mut impl Write) -> std:
     line("attached", printable(&agent.cgroup_root))?;
     let policy = match agent.generation {
         0 => "none: every workload is observed, nothing is blocked".to_owned(),
-        generation => format!("generation {generation}, {} fences", agent.fences.len()),
+        generation => format!("generation {generation}"),
     };
     line("policy", policy)?;
     for fence in &*agent.fences {

@@ -81,6 +81,17 @@ async fn wait_ends_as_soon_as_the_agent_is_ready() {
 }
 
 #[tokio::test]
+async fn what_listens_but_does_not_speak_is_no_agent_and_does_not_hold_up_the_wait() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let _silent = std::os::unix::net::UnixListener::bind(nowhere(dir.path())).expect("a socket");
+    let begun = std::time::Instant::now();
+    let error = run(&nowhere(dir.path()), &["--wait", "200ms"]).await.expect_err("nobody speaks");
+    assert_eq!(error.exit(), Exit::Unreachable);
+    assert!(error.to_string().contains("does not answer as an agent"), "{error}");
+    assert!(begun.elapsed() < super::ANSWER_TIMEOUT, "it took {:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn wait_ends_at_its_deadline_with_the_reason() {
     let dir = tempfile::tempdir().expect("a directory");
     let begun = std::time::Instant::now();

@@ -1,0 +1,152 @@
+//! Which fences stand around which workload: the numbers of an image, before any byte is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use agent_common::limits::{FENCES_PER_SET, MAX_RULES, MAX_SETS, MAX_WORKLOADS};
+
+use super::{CompileError, FENCES_PER_IMAGE, Workload};
+use crate::policy::manifest::{FenceEntry, RuleEntry, RuleKind, WorkloadEntry};
+use crate::policy::set::{Exception, PolicySet, Rule};
+
+/// The numbers of an image.
+pub(super) struct Plan {
+    /// By position in the image: sorted by name.
+    pub(super) fences: Vec<Planned>,
+    /// By set number; the first is empty.
+    pub(super) sets: Vec<Vec<u16>>,
+    /// Sorted by id.
+    pub(super) workloads: Vec<WorkloadEntry>,
+}
+
+/// A fence with the exceptions that some workloads have of it. Workloads with other exceptions have another.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Planned {
+    /// Position in [`PolicySet::fences`].
+    fence: usize,
+    /// Positions in [`PolicySet::exceptions`], ascending.
+    exceptions: Vec<usize>,
+}
+
+/// A rule as the image holds it.
+pub(super) struct PlannedRule<'a> {
+    pub(super) kind: RuleKind,
+    pub(super) rule: &'a Rule,
+    /// Of [`RuleKind::Exception`].
+    pub(super) exception: Option<&'a Exception>,
+}
+
+impl Planned {
+    /// The fence's own document.
+    pub(super) fn fence<'a>(&self, set: &'a PolicySet) -> &'a crate::policy::set::Fence {
+        &set.fences[self.fence]
+    }
+
+    /// The rules by bit: exceptions, block rules, allow rules.
+    pub(super) fn rules<'a>(&self, set: &'a PolicySet) -> Vec<PlannedRule<'a>> {
+        let fence = self.fence(set);
+        let exceptions = self.exceptions.iter().map(|&at| &set.exceptions[at]).flat_map(|exception| {
+            exception.allow.iter().map(move |rule| PlannedRule {
+                kind: RuleKind::Exception,
+                rule,
+                exception: Some(exception),
+            })
+        });
+        let plain = |kind| move |rule| PlannedRule { kind, rule, exception: None };
+        exceptions
+            .chain(fence.block.iter().map(plain(RuleKind::Block)))
+            .chain(fence.allow.iter().map(plain(RuleKind::Allow)))
+            .collect()
+    }
+
+    /// The fence as the manifest lists it.
+    pub(super) fn entry(&self, set: &PolicySet) -> FenceEntry {
+        let fence = self.fence(set);
+        let rules = self.rules(set).into_iter().map(|r| RuleEntry {
+            name: r.exception.map_or_else(|| Arc::clone(&r.rule.name), |e| Arc::clone(&e.name)),
+            kind: r.kind,
+            severity: r.rule.severity,
+            basis: r.rule.basis.clone(),
+            not_before: r.exception.and_then(|e| e.not_before),
+            expires_at: r.exception.map(|e| e.expires_at),
+            reason: r.exception.map(|e| Arc::clone(&e.reason)),
+            approved_by: r.exception.map(|e| Arc::clone(&e.approved_by)),
+            ticket: r.exception.and_then(|e| e.ticket.clone()),
+        });
+        FenceEntry {
+            name: Arc::clone(&fence.name),
+            mode: fence.mode,
+            origin: fence.origin.clone(),
+            rules: rules.collect(),
+            record: Arc::new(fence.record.clone()),
+        }
+    }
+}
+
+/// The fences of one workload, each with the exceptions that hold for it.
+fn fences_of(set: &PolicySet, workload: &Workload) -> Vec<Planned> {
+    let matching = set.fences.iter().enumerate().filter(|(_, fence)| fence.matches(&workload.path));
+    matching
+        .map(|(at, fence)| {
+            let exceptions = set.exceptions.iter().enumerate();
+            let exceptions = exceptions.filter(|(_, e)| e.fence == fence.name && e.matches(&workload.path));
+            Planned { fence: at, exceptions: exceptions.map(|(at, _)| at).collect() }
+        })
+        .collect()
+}
+
+impl Plan {
+    pub(super) fn new(set: &PolicySet, workloads: &[Workload]) -> Result<Self, CompileError> {
+        let mut by_id: BTreeMap<u32, (&Workload, Vec<Planned>)> = BTreeMap::new();
+        for workload in workloads {
+            if workload.id as usize >= MAX_WORKLOADS {
+                return Err(CompileError::WorkloadId { workload: workload.path.clone(), id: workload.id });
+            }
+            let fences = fences_of(set, workload);
+            if fences.len() > FENCES_PER_SET {
+                return Err(CompileError::FencesOnWorkload {
+                    workload: workload.path.clone(),
+                    count: fences.len(),
+                    fences: fences.iter().map(|f| f.fence(set).name.to_string()).collect(),
+                });
+            }
+            if let Some((first, _)) = by_id.insert(workload.id, (workload, fences)) {
+                let (first, second) = (first.path.clone(), workload.path.clone());
+                return Err(CompileError::SameId { first, second, id: workload.id });
+            }
+        }
+        // Fences are sorted by name, so their positions are too.
+        let fences: BTreeSet<Planned> =
+            by_id.values().flat_map(|(_, fences)| fences.iter().cloned()).collect();
+        let fences: Vec<Planned> = fences.into_iter().collect();
+        if fences.len() > FENCES_PER_IMAGE {
+            return Err(CompileError::Fences { count: fences.len() });
+        }
+        for fence in &fences {
+            let count = fence.rules(set).len();
+            if count > MAX_RULES {
+                return Err(CompileError::Rules { fence: fence.fence(set).name.to_string(), count });
+            }
+        }
+        let position = |fence: &Planned| {
+            let at = fences.binary_search(fence).expect("invariant: every planned fence was collected");
+            u16::try_from(at).expect("invariant: at most FENCES_PER_IMAGE fences")
+        };
+        let mut numbers: BTreeMap<Vec<u16>, u32> = BTreeMap::from([(Vec::new(), 0)]);
+        let mut sets: Vec<Vec<u16>> = vec![Vec::new()];
+        let mut entries = Vec::new();
+        for (&id, (workload, planned)) in &by_id {
+            let members: Vec<u16> = planned.iter().map(position).collect();
+            let next = u32::try_from(sets.len()).unwrap_or(u32::MAX);
+            let number = *numbers.entry(members.clone()).or_insert(next);
+            if number == next {
+                sets.push(members);
+            }
+            entries.push(WorkloadEntry { id, path: workload.path.clone(), set: number });
+        }
+        if sets.len() > MAX_SETS {
+            return Err(CompileError::Sets { count: sets.len() });
+        }
+        Ok(Self { fences, sets, workloads: entries })
+    }
+}

@@ -1,0 +1,93 @@
+//! `kind: GeoFence`.
+
+use std::sync::Arc;
+
+use agent_common::verdict::Verdict;
+
+use super::fields::{Fields, choice, plain, word, words};
+use super::rule::{Side, rules};
+use super::subject::subjects;
+use crate::policy::finding::{Findings, Spanned};
+use crate::policy::schema::{GeoFence, Inbound, Internal, Mode, Record};
+use crate::policy::tree::{Node, Value};
+
+pub(super) const VERDICTS: [(&str, Verdict); 2] = [("Allow", Verdict::Allow), ("Block", Verdict::Block)];
+
+/// A fence in which something is wrong is returned too, with that part as if it were not written: its name must be
+/// known, so that exceptions to it are not called exceptions to nothing.
+pub(super) fn geo_fence(name: Spanned<Arc<str>>, mut spec: Fields<'_>, findings: &mut Findings) -> GeoFence {
+    let verdict = |spec: &mut Fields<'_>, field, findings: &mut Findings| {
+        let node = spec.get(field, findings)?;
+        choice(node, field, &VERDICTS, findings)
+    };
+    let mode = spec.get("mode", findings).and_then(|node| {
+        choice(node, "mode", &[("Audit", Mode::Audit), ("Enforce", Mode::Enforce)], findings)
+    });
+    let subjects = match spec.need("subjects", "name workloads, or write `- {all: true}`", findings) {
+        Some(node) => subjects(node, findings),
+        None => Vec::new(),
+    };
+    let internal = spec.get("internal", findings).map(|node| internal(node, findings));
+    let inbound = spec.get("inbound", findings).and_then(|node| {
+        choice(node, "inbound", &[("Judge", Inbound::Judge), ("Allow", Inbound::Allow)], findings)
+    });
+    let allow = spec.get("allow", findings).map(|node| rules(node, Side::Allow, findings));
+    let block = spec.get("block", findings).map(|node| rules(node, Side::Block, findings));
+    let default = verdict(&mut spec, "default", findings).unwrap_or(Verdict::Block);
+    let unknown = verdict(&mut spec, "unknown", findings).unwrap_or(default);
+    let no_name = verdict(&mut spec, "noName", findings).unwrap_or(Verdict::Block);
+    let dns = spec
+        .get("dns", findings)
+        .and_then(|node| Some(Spanned { value: choice(node, "dns", &VERDICTS, findings)?, at: node.at }));
+    let dns = dns.unwrap_or(Spanned { value: Verdict::Allow, at: spec.at });
+    let record = spec.get("record", findings).and_then(|node| record(node, findings));
+    for field in ["protocols", "tls", "require", "budgets"] {
+        spec.not_in_this_build(field, findings);
+    }
+    spec.close(findings);
+    GeoFence {
+        name,
+        mode: mode.unwrap_or_default(),
+        subjects,
+        internal: internal.unwrap_or(Internal::all(Verdict::Allow)),
+        inbound: inbound.unwrap_or_default(),
+        allow: allow.unwrap_or_default(),
+        block: block.unwrap_or_default(),
+        default,
+        unknown,
+        no_name,
+        dns,
+        record: record.unwrap_or_default(),
+    }
+}
+
+/// One word for all three, or a map; a part that is left out is allowed.
+fn internal(node: &Node, findings: &mut Findings) -> Internal {
+    let allow = Internal::all(Verdict::Allow);
+    if let Value::Scalar { .. } = node.value {
+        return choice(node, "internal", &VERDICTS, findings).map_or(allow, Internal::all);
+    }
+    let Some(mut fields) = Fields::open(node, "internal", findings) else { return allow };
+    let mut part = |field| {
+        let node = fields.get(field, findings)?;
+        choice(node, field, &VERDICTS, findings)
+    };
+    let cluster = part("cluster").unwrap_or(Verdict::Allow);
+    let private = part("private").unwrap_or(Verdict::Allow);
+    let link_local = part("linkLocal").unwrap_or(Verdict::Allow);
+    fields.close(findings);
+    Internal { cluster, private, link_local }
+}
+
+fn record(node: &Node, findings: &mut Findings) -> Option<Record> {
+    let mut fields = Fields::open(node, "record", findings)?;
+    let categories = fields.get("dataCategories", findings).map(|n| words(n, "dataCategories", findings));
+    let purpose = fields.get("purpose", findings).and_then(|n| word(n, "purpose", findings));
+    let recipients = fields.get("recipients", findings).map(|n| words(n, "recipients", findings));
+    fields.close(findings);
+    Some(Record {
+        data_categories: plain(categories.unwrap_or_default()),
+        purpose,
+        recipients: plain(recipients.unwrap_or_default()),
+    })
+}
