@@ -19,8 +19,8 @@ pub(super) const SETS: usize = 18;
 /// Ports that rules tell apart.
 pub(super) const PORTS: [u16; 8] = [0, 22, 53, 80, 443, 8443, 40000, 65535];
 
-/// Fills `policy`; exceptions begin and end in the next `span` nanoseconds after `now`, and a little before.
-pub(super) fn fill(policy: &mut Policy, draw: &mut Draw, now: u64, span: u64) {
+/// Fills `policy`; exceptions begin and end at some of the `moments`, which are many times less than exceptions.
+pub(super) fn fill(policy: &mut Policy, draw: &mut Draw, moments: &[u64]) {
     policy.head.generation = draw.u32() | 1;
     for (id, place) in policy.places.iter_mut().enumerate().take(PLACES) {
         // Each kind at least once.
@@ -28,7 +28,7 @@ pub(super) fn fill(policy: &mut Policy, draw: &mut Draw, now: u64, span: u64) {
         *place = kind as u16 | if draw.one_in(4) { place_flags::RESOLVER } else { 0 };
     }
     for fence in 0..FENCES {
-        write_fence(&mut policy.fences[fence], fence, draw, now, span);
+        write_fence(&mut policy.fences[fence], fence, draw, moments);
         for cell in &mut policy.rules[fence * PLACES..][..PLACES] {
             *cell = if draw.one_in(3) { 0 } else { draw.sparse(3) };
         }
@@ -52,7 +52,7 @@ pub(super) fn fill(policy: &mut Policy, draw: &mut Draw, now: u64, span: u64) {
     }
 }
 
-fn write_fence(fence: &mut Fence, number: usize, draw: &mut Draw, now: u64, span: u64) {
+fn write_fence(fence: &mut Fence, number: usize, draw: &mut Draw, moments: &[u64]) {
     fence.row = (number * PLACES) as u32;
     fence.flags = draw.of(&[
         0,
@@ -78,8 +78,8 @@ fn write_fence(fence: &mut Fence, number: usize, draw: &mut Draw, now: u64, span
         *class = draw.sparse(1);
     }
     for window in &mut fence.windows {
-        let from = (now + draw.below(span)).saturating_sub(span / 4);
-        *window = Window { from, until: from + draw.below(span / 2) };
+        // Some end before they begin: they never hold.
+        *window = Window { from: draw.of(moments), until: draw.of(moments) };
     }
 }
 
