@@ -33,3 +33,5 @@ pub mod probe;
 pub mod sock;
 pub mod verdict;
 pub mod wire;
+#[cfg(all(any(test, feature = "user"), not(target_arch = "bpf")))]
+mod zeroed;

@@ -8,8 +8,6 @@ use aya::Pod;
 
 use crate::control::{Control, Limit};
 
-mod zeroed;
-
 // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
 unsafe impl Pod for Control {}
 

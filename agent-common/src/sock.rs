@@ -15,6 +15,9 @@ use crate::image::head_flags;
 use crate::verdict::{Decision, Outcome, Reason, Verdict, View, decide};
 use crate::wire::Phase;
 
+#[cfg(test)]
+mod tests;
+
 /// Flows that one socket remembers.
 pub const SLOTS: usize = 4;
 
