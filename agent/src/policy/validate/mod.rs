@@ -155,6 +155,8 @@ fn origin(name: &Spanned<Arc<str>>, findings: &Findings) -> Origin {
 /// No two documents of a kind, and no two rules of a fence, have one name.
 fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a Spanned<Arc<str>>>, findings: &mut Findings) {
     let mut seen: HashMap<&str, String> = HashMap::new();
+    let mut names: Vec<_> = names.collect();
+    names.sort_by_key(|name| name.at);
     for name in names {
         let place = format!("{}:{}", findings.name_of(name.at), name.at.line);
         match seen.get(&*name.value) {

@@ -35,7 +35,10 @@ fn matches_something(
         }
         Subject::Cgroups(paths) => {
             let Some(existing) = existing else { return };
-            for path in paths.iter().filter(|path| !existing.contains(&path.value)) {
+            let gone = |path: &&Spanned<CgroupPath>| {
+                path.value != CgroupPath::root() && !existing.contains(&path.value)
+            };
+            for path in paths.iter().filter(gone) {
                 let message =
                     format!("there is no cgroup {} now: the subject matches nothing yet", path.value);
                 findings.warn(
