@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent::places::PlaceTable;
 use agent::policy::{CgroupPath, Clock, CompileError, Manifest, PolicySet, Settings, Workload, compile};
-use agent_common::image::{Policy, WORKLOAD_PRESENT};
+use agent_common::image::{Policy, WORKLOAD_PRESENT, set_flags};
 use agent_common::limits::{FENCES_PER_SET, MAX_WORKLOADS};
 
 use crate::subject::{checked, now, table};
@@ -149,6 +149,20 @@ fn an_image_that_is_written_over_another_is_the_image_written_into_zeros() {
     assert_eq!(format!("{:?}", &used.fences[..32]), format!("{:?}", &fresh.fences[..32]));
     assert!(used.places == fresh.places && used.workloads == fresh.workloads);
     assert!(used.port_classes == fresh.port_classes && used.rules == fresh.rules);
+}
+
+#[test]
+fn a_set_enforces_if_one_of_its_fences_does() {
+    let audit = fence("audit", "\"/a\", \"/both\"", "").replace("Enforce", "Audit");
+    let enforce = fence("enforce", "\"/both\"", "");
+    let mut out = Policy::boxed();
+    let workloads = [workload(1, "/a"), workload(2, "/both"), workload(3, "/none")];
+    into(&mut out, &set(&[audit, enforce]), &workloads).expect("fits");
+    let flags = |id| out.set_of(id).map(|set| (out.set(set).len, out.set(set).flags));
+    assert_eq!(flags(1), Some((1, 0)));
+    assert_eq!(flags(2), Some((2, set_flags::ENFORCES)));
+    assert_eq!(flags(3), Some((0, 0)), "a workload that no fence matches is known, and has none");
+    assert_eq!(flags(4), None);
 }
 
 #[test]

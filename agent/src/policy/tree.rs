@@ -186,6 +186,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's enum is non-exhaustive")]
     fn node(&mut self, event: Event<'a>, depth: usize) -> Result<Node, Bad> {
         self.spend(1)?;
         if depth > MAX_DEPTH {
