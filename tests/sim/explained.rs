@@ -6,8 +6,11 @@ use std::process::ExitCode;
 
 use agent::cli::check::{self, CheckArgs};
 use agent::cli::explain::{self, ExplainArgs};
+use agent::policy::CgroupPath;
 use clap::{Args, FromArgMatches};
 use serde_json::Value;
+
+use crate::subject::Subject;
 
 fn examples() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples").display().to_string()
@@ -112,6 +115,7 @@ fn loopback_and_strangers_are_not_judged() {
     assert_eq!(loopback["reason"], "Loopback");
     assert_eq!(loopback["fence"], Value::Null);
     assert_eq!(loopback["rule"], "loopback");
+    assert_eq!(loopback["matched"], Value::Array(Vec::new()), "no fence is asked");
     let stranger = ask("/ringfence-demo/crm2", "17.0.0.1:443", NOW);
     assert_eq!(stranger["verdict"], "Allow");
     assert_eq!(stranger["reason"], "NoFence");
@@ -119,6 +123,19 @@ fn loopback_and_strangers_are_not_judged() {
     assert_eq!(stranger["matched"], Value::Array(Vec::new()));
     let below = ask("/ringfence-demo/crm/worker/7", "17.0.0.1:443", "2027-06-01T00:00:00Z");
     assert_eq!(below["verdict"], "Block", "a fence holds for everything below its cgroup");
+}
+
+/// An agent has many workloads; the deepest that holds a cgroup is the one.
+#[test]
+fn a_cgroup_belongs_to_the_deepest_workload_above_it() {
+    let subject = Subject::of_documents(&[]).expect("no documents are a policy");
+    let workload = |path: &str| {
+        let path = CgroupPath::parse(path).expect("a path");
+        subject.manifest.workload_of(&path).map(|w| w.path.to_string())
+    };
+    assert_eq!(workload("/a/b/c/d").as_deref(), Some("/a/b/c"));
+    assert_eq!(workload("/a/x").as_deref(), Some("/a"));
+    assert_eq!(workload("/x").as_deref(), Some("/"));
 }
 
 #[test]

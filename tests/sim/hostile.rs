@@ -150,6 +150,8 @@ fn aliases_that_unfold_without_end_meet_a_bound() {
         text.push_str(&format!("a{level}: &a{level} [{}]\n", [below.as_str(); 9].join(", ")));
     }
     bounded(&text, "once aliases are written out");
+    let many = format!("a: &a [{}]\nb: [{}]\n", ["x"; 1000].join(", "), ["*a"; 1000].join(", "));
+    bounded(&many, "once aliases are written out");
 }
 
 #[test]
@@ -161,6 +163,31 @@ fn an_alias_inside_itself_is_refused() {
 fn deep_nesting_meets_a_bound() {
     bounded(&"[".repeat(5000), "nested deeper");
     bounded(&format!("a: {}1{}", "{b: ".repeat(60), "}".repeat(60)), "nested deeper");
+}
+
+#[test]
+fn more_documents_than_any_policy_has_are_refused() {
+    bounded(&"a: b\n---\n".repeat(9000), "more than 8192 documents together");
+}
+
+/// Checks that hold things against each other must not take the square of a large file.
+#[test]
+fn long_lists_are_checked_in_time() {
+    let head = "apiVersion: ringfence.dev/v1alpha1\nkind: GeoFence\nmetadata: {name: f}\nspec:\n";
+    let list = |n: u32, item: fn(u32) -> String| (0..n).map(item).collect::<Vec<_>>().join(", ");
+    let paths = list(40_000, |n| format!("/p{n}"));
+    bounded(&format!("{head}  subjects: [{{cgroups: [{paths}]}}]\n"), "subjects name 40000 cgroups");
+    let nets = |first: u32| list(30_000, if first == 0 { |n| v4(n, 10) } else { |n| v4(n, 20) });
+    let rules = format!(
+        "  allow: [{{name: a, cidrs: [{}]}}]\n  block: [{{name: b, cidrs: [{}]}}]\n  default: Maybe\n",
+        nets(0),
+        nets(1)
+    );
+    bounded(&format!("{head}  subjects: [{{all: true}}]\n{rules}"), "can't be `Maybe`");
+}
+
+fn v4(n: u32, first: u32) -> String {
+    format!("{first}.{}.{}.0/24", n / 256, n % 256)
 }
 
 #[test]

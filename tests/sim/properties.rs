@@ -6,12 +6,12 @@ use crate::cases;
 use crate::generate::{exception, fence, flows, policy};
 use crate::model::{PolicyModel, Word};
 use crate::subject::Subject;
-use crate::yaml::documents;
+use crate::yaml::{Order, documents};
 
-/// A policy and its documents in another order.
+/// A policy and its documents in another order, rules and all.
 fn shuffled() -> impl Strategy<Value = (PolicyModel, Vec<String>)> {
     policy().prop_flat_map(|policy| {
-        let documents = documents(&policy);
+        let documents = documents(&policy, Order::Backwards);
         (Just(policy), Just(documents).prop_shuffle())
     })
 }
@@ -32,7 +32,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(60), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_order_of_files_does_not_matter((policy, other) in shuffled(), flows in flows()) {
+    fn the_order_of_files_and_of_rules_does_not_matter((policy, other) in shuffled(), flows in flows()) {
         let (Some(a), Some(b)) = (Subject::of(&policy), Subject::of_documents(&other)) else { return Ok(()) };
         for flow in &flows {
             prop_assert_eq!(a.answer(flow), b.answer(flow), "{:?}", flow);

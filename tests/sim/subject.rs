@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::model::{BOOTED_BEFORE, CELLS, EPOCH, FlowModel, PATHS, PolicyModel, Remote, Word};
 use crate::naive::{Answer, Says};
-use crate::yaml::documents;
+use crate::yaml::{Order, documents};
 
 /// Nanoseconds from 1970 to the boot of the machine that the tests pretend to be.
 const BOOT: i128 = (EPOCH as i128 - BOOTED_BEFORE as i128) * 1_000_000_000;
@@ -95,7 +95,7 @@ pub(crate) fn checked(documents: &[String]) -> Checked {
 impl Subject {
     /// The image of a policy. `None` if the generator made a contradiction, which the validator refuses.
     pub(crate) fn of(policy: &PolicyModel) -> Option<Self> {
-        Self::of_documents(&documents(policy))
+        Self::of_documents(&documents(policy, Order::Forwards))
     }
 
     pub(crate) fn of_documents(documents: &[String]) -> Option<Self> {

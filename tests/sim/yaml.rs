@@ -12,11 +12,18 @@ const HEAD: &str = "apiVersion: ringfence.dev/v1alpha1\n";
 const GROUP: &str = "apiVersion: ringfence.dev/v1alpha1\nkind: JurisdictionGroup\nmetadata: {name: CUSTOM}\n\
                      spec: {members: [JP, EFTA], reference: a test, validFrom: 2026-01-01}\n";
 
-/// One document each, in no particular order.
-pub(crate) fn documents(policy: &PolicyModel) -> Vec<String> {
+/// The order of the rules in a list.
+#[derive(Clone, Copy)]
+pub(crate) enum Order {
+    Forwards,
+    Backwards,
+}
+
+/// One document each.
+pub(crate) fn documents(policy: &PolicyModel, order: Order) -> Vec<String> {
     let mut out = vec![GROUP.to_owned()];
-    out.extend(policy.fences.iter().enumerate().map(|(n, f)| fence(n, f)));
-    out.extend(policy.exceptions.iter().enumerate().map(|(n, x)| exception(n, x)));
+    out.extend(policy.fences.iter().enumerate().map(|(n, f)| fence(n, f, order)));
+    out.extend(policy.exceptions.iter().enumerate().map(|(n, x)| exception(n, x, order)));
     out
 }
 
@@ -27,7 +34,7 @@ fn word(word: Word) -> &'static str {
     }
 }
 
-fn fence(number: usize, fence: &FenceModel) -> String {
+fn fence(number: usize, fence: &FenceModel, order: Order) -> String {
     let mut out = format!("{HEAD}kind: GeoFence\nmetadata: {{name: f{number}}}\nspec:\n");
     let mut line = |text: String| writeln!(out, "  {text}").expect("a String takes everything");
     if fence.enforce {
@@ -37,8 +44,8 @@ fn fence(number: usize, fence: &FenceModel) -> String {
     let [cluster, private, link_local] = fence.internal.map(word);
     line(format!("internal: {{cluster: {cluster}, private: {private}, linkLocal: {link_local}}}"));
     line(format!("inbound: {}", if fence.judge_inbound { "Judge" } else { "Allow" }));
-    line(format!("allow: [{}]", rules("a", &fence.allow)));
-    line(format!("block: [{}]", rules("b", &fence.block)));
+    line(format!("allow: [{}]", rules("a", &fence.allow, order)));
+    line(format!("block: [{}]", rules("b", &fence.block, order)));
     line(format!("default: {}", word(fence.default)));
     if let Some(unknown) = fence.unknown {
         line(format!("unknown: {}", word(unknown)));
@@ -47,14 +54,14 @@ fn fence(number: usize, fence: &FenceModel) -> String {
     out
 }
 
-fn exception(number: usize, exception: &ExceptionModel) -> String {
+fn exception(number: usize, exception: &ExceptionModel, order: Order) -> String {
     let mut out = format!("{HEAD}kind: GeoFenceException\nmetadata: {{name: x{number}}}\nspec:\n");
     let mut line = |text: String| writeln!(out, "  {text}").expect("a String takes everything");
     line(format!("fence: f{}", exception.fence));
     if let Some(list) = &exception.subjects {
         line(format!("subjects: {}", subjects(list)));
     }
-    line(format!("allow: [{}]", rules("", &exception.allow)));
+    line(format!("allow: [{}]", rules("", &exception.allow, order)));
     line("reason: a test\n  approvedBy: a test".to_owned());
     if let Some(from) = exception.not_before {
         line(format!("notBefore: {}", moment(from)));
@@ -78,7 +85,7 @@ fn subjects(subjects: &Subjects) -> String {
     }
 }
 
-fn rules(prefix: &str, rules: &[RuleModel]) -> String {
+fn rules(prefix: &str, rules: &[RuleModel], order: Order) -> String {
     let one = |(number, rule): (usize, &RuleModel)| {
         let mut fields = Vec::new();
         if !prefix.is_empty() {
@@ -97,7 +104,11 @@ fn rules(prefix: &str, rules: &[RuleModel]) -> String {
         }
         format!("{{{}}}", fields.join(", "))
     };
-    rules.iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
+    let mut list: Vec<String> = rules.iter().enumerate().map(one).collect();
+    if let Order::Backwards = order {
+        list.reverse();
+    }
+    list.join(", ")
 }
 
 fn port_range(range: &PortRange) -> String {

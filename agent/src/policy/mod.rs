@@ -18,6 +18,7 @@ mod ports;
 pub mod schema;
 pub mod set;
 pub mod source;
+mod subject_index;
 mod suggest;
 pub mod target;
 pub(crate) mod tree;

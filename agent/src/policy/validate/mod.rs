@@ -26,6 +26,9 @@ use super::source::{SourceFile, digest};
 use super::tree;
 use crate::places::Groups;
 
+/// Documents of one policy: far above what an image holds, far below what would take minutes to check.
+const MAX_DOCUMENTS: usize = 8192;
+
 /// What documents are held against.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -74,9 +77,16 @@ pub fn check(files: &[SourceFile], context: Context<'_>) -> Checked {
 fn read(files: &[SourceFile], findings: &mut Findings) -> Documents {
     let mut documents =
         Documents { fences: Vec::new(), exceptions: Vec::new(), groups: Vec::new(), overrides: Vec::new() };
+    let mut left = MAX_DOCUMENTS + 1;
     for file in files {
         let number = findings.file(&file.name);
         for node in tree::parse(number, &file.bytes, findings) {
+            left -= 1;
+            if left == 0 {
+                let message = format!("more than {MAX_DOCUMENTS} documents together");
+                findings.error(node.at, message, "a node has room for some hundred fences: join documents");
+                return documents;
+            }
             match decode::document(&node, findings) {
                 Some(Document::GeoFence(fence)) => documents.fences.push(fence),
                 Some(Document::GeoFenceException(exception)) => documents.exceptions.push(exception),
