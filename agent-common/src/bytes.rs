@@ -4,7 +4,7 @@
 
 /// One turn of a bounded loop.
 ///
-/// In BPF every field of the implementing struct is a `u64` (or a pointer), and starts from [`Bytes::hide`] when it
+/// In BPF every field of the implementing struct is a `u64` (or a pointer), and starts from [`Loop::hide`] when it
 /// is a constant: then no two values share a stack slot, and the verifier has no known number to count up.
 pub trait Step {
     /// Runs turn `i`; `true` stops the loop.

@@ -26,7 +26,8 @@ pub mod protocol {
     pub const UDPLITE: u8 = 136;
 }
 
-/// A flow, as a hook saw it.
+/// A flow, as a hook saw it. Laid out without padding: in the kernel it is handed on by pointer.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow {
     /// Where the bytes go.
@@ -38,14 +39,18 @@ pub struct Flow {
     /// Who opened it.
     pub direction: Direction,
     /// [`flags`].
-    pub flags: u8,
+    pub flags: u32,
 }
+
+const _: () = assert!(size_of::<Flow>() == 24);
 
 /// Bits of [`Flow::flags`].
 pub mod flags {
     /// The port is unknown: a later fragment, or a protocol without ports. A block rule that names ports then
     /// matches, an allow rule that names ports does not: what can't be seen is never allowed by a guess.
-    pub const NO_PORT: u8 = 1;
+    pub const NO_PORT: u32 = 1;
     /// The packet names its own route (IPv4 options, IPv6 routing header): the address seen may not be where it ends.
-    pub const ROUTED: u8 = 2;
+    pub const ROUTED: u32 = 2;
+    /// The packet could not be read: remote and port are not known.
+    pub const UNREADABLE: u32 = 4;
 }

@@ -239,4 +239,4 @@ impl Policy {
 
 const _: () = assert!(size_of::<Head>() == 32);
 const _: () = assert!(size_of::<FenceSet>() == 40);
-const _: () = assert!(size_of::<Policy>() % 8 == 0);
+const _: () = assert!(size_of::<Policy>().is_multiple_of(8));

@@ -18,6 +18,7 @@
 
 pub mod address;
 pub mod bytes;
+pub mod control;
 pub mod flow;
 pub mod image;
 pub mod limits;

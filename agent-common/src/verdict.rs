@@ -150,6 +150,8 @@ pub struct Decision {
     pub outcome: Outcome,
     /// The place that decided.
     pub place: u16,
+    /// Which fences of the set say Block: bit `i` is the set's fence `i`.
+    pub blocking: u16,
     /// Until when this answer holds while the policy does (boot-time ns); `u64::MAX` if time plays no part.
     pub until: u64,
 }
@@ -162,6 +164,25 @@ pub trait View: Loop {
     fn index(&self) -> &PlaceIndex;
     /// Boot-time nanoseconds now; asked only where an exception could matter.
     fn now(&self) -> u64;
+
+    /// The place id of an IPv4 address. The kernel side overrides this and the next two with the same code behind a
+    /// function call, so that the verifier checks it once for all callers.
+    #[inline(always)]
+    fn place_v4(&self, address: u32) -> u16 {
+        self.index().place_v4(address)
+    }
+
+    /// The place id of an IPv6 address, taken as it is.
+    #[inline(always)]
+    fn place_v6(&self, address: Address) -> u16 {
+        self.index().place_v6(address)
+    }
+
+    /// [`judge`] for the fence at position `at`; `until` is lowered to when the outcome may change by itself.
+    #[inline(always)]
+    fn fence(&self, at: u16, flow: &Flow, place: u16, until: &mut u64) -> Outcome {
+        judge(self, at, flow, place, until)
+    }
 }
 
 /// The place ids that an address is judged by: twice the same, but for Teredo.
@@ -169,14 +190,14 @@ pub trait View: Loop {
 pub fn places_of<V: View>(view: &V, address: Address) -> (u16, u16) {
     match address.judged() {
         Judged::V4(a) => {
-            let p = view.index().place_v4(a);
+            let p = view.place_v4(a);
             (p, p)
         }
         Judged::V6(a) => {
-            let p = view.index().place_v6(a);
+            let p = view.place_v6(a);
             (p, p)
         }
-        Judged::Teredo { server, client } => (view.index().place_v4(server), view.index().place_v4(client)),
+        Judged::Teredo { server, client } => (view.place_v4(server), view.place_v4(client)),
     }
 }
 
@@ -220,8 +241,9 @@ fn live<V: View>(view: &V, fence: &Fence, bits: u64, until: &mut u64) -> u64 {
 
 /// What one fence says of one place.
 #[inline(always)]
-fn judge<V: View>(view: &V, fence: &Fence, at: u16, flow: &Flow, place: u16, until: &mut u64) -> Outcome {
+pub fn judge<V: View>(view: &V, at: u16, flow: &Flow, place: u16, until: &mut u64) -> Outcome {
     let policy = view.policy();
+    let fence = policy.fence(at);
     let enforce = fence.flags;
     let pack = |verdict: Verdict, reason: Reason, rule: u32| {
         Outcome::of((verdict as u32) << 7 | reason as u32, at, rule, enforce)
@@ -270,6 +292,7 @@ struct Fences<'a, V> {
     enforced: u64,
     audited: u64,
     allowed: u64,
+    blocking: u64,
 }
 
 const SOME: u64 = 1 << 32;
@@ -280,14 +303,16 @@ impl<V: View> Step for Fences<'_, V> {
         let i = u64::from(i);
         let (turn, place) = if i < self.len { (i, self.first) } else { (i - self.len, self.second) };
         let at = self.set.fences[turn as usize & (FENCES_PER_SET - 1)];
-        let fence = self.view.policy().fence(at);
-        let outcome = judge(self.view, fence, at, self.flow, place as u16, &mut self.until);
+        let outcome = self.view.fence(at, self.flow, place as u16, &mut self.until);
         let found = SOME | u64::from(outcome.0) | place << 40;
         if outcome.0 & Outcome::BLOCK == 0 {
             if self.allowed == 0 {
                 self.allowed = found;
             }
-        } else if outcome.0 & Outcome::ENFORCE != 0 {
+            return false;
+        }
+        self.blocking |= 1 << (turn & 15);
+        if outcome.0 & Outcome::ENFORCE != 0 {
             if self.enforced == 0 {
                 self.enforced = found;
             }
@@ -301,12 +326,16 @@ impl<V: View> Step for Fences<'_, V> {
 /// The verdict on one flow of a workload with the fences of `set`.
 #[inline(always)]
 pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
+    if flow.flags & flags::UNREADABLE != 0 {
+        return fault(view, set);
+    }
     let (first, second) = places_of(view, flow.remote);
     let allow = |reason: Reason| Decision {
         enforced: Verdict::Allow,
         would_be: Verdict::Allow,
         outcome: Outcome::unfenced(Verdict::Allow, reason),
         place: first,
+        blocking: 0,
         until: u64::MAX,
     };
     let kind = view.policy().place(first) as u8;
@@ -328,6 +357,7 @@ pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
         enforced: view.hide(0),
         audited: view.hide(0),
         allowed: view.hide(0),
+        blocking: view.hide(0),
     };
     let turns = if first == second { set.len } else { set.len * 2 };
     view.repeat(turns, &mut s);
@@ -343,13 +373,14 @@ pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
         would_be: if s.enforced | s.audited != 0 { Verdict::Block } else { Verdict::Allow },
         outcome: Outcome(found as u32),
         place: (found >> 40) as u16,
+        blocking: s.blocking as u16,
         until: s.until,
     }
 }
 
 /// The verdict where the flow can't be read: blocked if some fence of the set enforces.
 #[inline(always)]
-pub fn fault<V: View>(view: &V, set: u32) -> Decision {
+fn fault<V: View>(view: &V, set: u32) -> Decision {
     let set = view.policy().set(set);
     let would_be = if set.len == 0 { Verdict::Allow } else { Verdict::Block };
     let enforced = if set.flags & set_flags::ENFORCES == 0 { Verdict::Allow } else { Verdict::Block };
@@ -358,48 +389,26 @@ pub fn fault<V: View>(view: &V, set: u32) -> Decision {
         would_be,
         outcome: Outcome::unfenced(would_be, Reason::Fault),
         place: 0,
+        blocking: ((1u32 << (set.len & 31)) - 1) as u16,
         until: u64::MAX,
     }
 }
 
-/// Each fence's own outcome, in the set's order: what an event lists. `put(i, outcome)` is called once a fence.
-///
-/// Where two places count, the stricter of the two outcomes is listed.
-#[inline(always)]
-pub fn outcomes<V: View>(view: &V, set: u32, flow: &Flow, put: impl FnMut(u32, Outcome)) -> u32 {
-    struct Each<'a, V, P> {
-        view: &'a V,
-        set: &'a FenceSet,
-        flow: &'a Flow,
-        first: u64,
-        second: u64,
-        until: u64,
-        put: P,
-    }
-    impl<V: View, P: FnMut(u32, Outcome)> Step for Each<'_, V, P> {
-        #[inline(always)]
-        fn step(&mut self, i: u32) -> bool {
-            let at = self.set.fences[i as usize & (FENCES_PER_SET - 1)];
-            let fence = self.view.policy().fence(at);
-            let mut o = judge(self.view, fence, at, self.flow, self.first as u16, &mut self.until);
-            if self.first != self.second && o.0 & Outcome::BLOCK == 0 {
-                o = judge(self.view, fence, at, self.flow, self.second as u16, &mut self.until);
-            }
-            (self.put)(i, o);
-            false
-        }
+/// Each fence's own outcome, in the set's order: the detail that `explain` gives and that an event leaves to its
+/// reader, who has the same image. Where two places count, the stricter of the two outcomes is given.
+#[cfg(not(target_arch = "bpf"))]
+pub fn outcomes<V: View>(view: &V, set: u32, flow: &Flow, mut put: impl FnMut(Outcome)) {
+    if flow.flags & flags::UNREADABLE != 0 {
+        return;
     }
     let (first, second) = places_of(view, flow.remote);
     let set = view.policy().set(set);
-    let mut s = Each {
-        view,
-        set,
-        flow,
-        first: u64::from(first),
-        second: u64::from(second),
-        until: view.hide(u64::MAX),
-        put,
-    };
-    view.repeat(set.len, &mut s);
-    set.len
+    for at in set.fences.iter().take(set.len as usize) {
+        let mut until = u64::MAX;
+        let mut outcome = view.fence(*at, flow, first, &mut until);
+        if first != second && outcome.verdict() == Verdict::Allow {
+            outcome = view.fence(*at, flow, second, &mut until);
+        }
+        put(outcome);
+    }
 }

@@ -6,7 +6,7 @@ use agent::policy::host_view::HostView;
 use agent_common::address::Address;
 use agent_common::flow::protocol::{ICMP, TCP, UDP};
 use agent_common::flow::{Direction, Flow, flags};
-use agent_common::image::{PlaceKind, Policy, Window, fence_flags, kind_verdict, place_flags};
+use agent_common::image::{PlaceKind, Policy, Window, fence_flags, kind_verdict, place_flags, set_flags};
 use agent_common::place_index::PlaceIndex;
 use agent_common::verdict::{NONE, Reason, Verdict, decide, outcomes};
 
@@ -60,7 +60,7 @@ fn a_set_without_fences_asks_nobody() {
     let decision = decide(&view, 0, &flow("20.0.0.1", TCP, 443));
     assert_eq!((decision.would_be, decision.outcome.reason()), (Verdict::Allow, Reason::NoFence as u8));
     assert_eq!((decision.outcome.fence(), decision.outcome.rule(), decision.until), (NONE, NONE, u64::MAX));
-    assert_eq!(outcomes(&view, 0, &flow("20.0.0.1", TCP, 443), |_, _| panic!("there is no fence")), 0);
+    outcomes(&view, 0, &flow("20.0.0.1", TCP, 443), |_| panic!("there is no fence"));
 }
 
 #[test]
@@ -112,6 +112,22 @@ fn a_packet_that_routes_itself_is_blocked_wherever_it_says_it_goes() {
     policy.fences[0].flags |= fence_flags::INBOUND_ALLOW;
     let inbound = Flow { direction: Direction::Inbound, ..routed };
     says(&policy, 0, &inbound, Verdict::Allow, Reason::Inbound);
+}
+
+#[test]
+fn what_can_not_be_read_is_blocked_where_a_fence_enforces() {
+    let mut policy = policy();
+    let unreadable = Flow { flags: flags::UNREADABLE, ..flow("127.0.0.1", TCP, 443) };
+    let index = index();
+    let decision = |policy: &Policy, set| {
+        let decision = decide(&HostView { policy, index: &index, now: 0 }, set, &unreadable);
+        (decision.enforced, decision.would_be, decision.outcome.reason())
+    };
+    let fault = Reason::Fault as u8;
+    assert_eq!(decision(&policy, 1), (Verdict::Allow, Verdict::Block, fault), "an Audit fence");
+    policy.sets[1].flags = set_flags::ENFORCES;
+    assert_eq!(decision(&policy, 1), (Verdict::Block, Verdict::Block, fault));
+    assert_eq!(decision(&policy, 0), (Verdict::Allow, Verdict::Allow, fault), "no fence");
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl Subject {
         let mut says = Vec::new();
         // No fence was asked: loopback, or no fence at all.
         if decision.outcome.fence() != NONE {
-            outcomes(&view, set, &flow, |_, outcome| {
+            outcomes(&view, set, &flow, |outcome| {
                 let fence = self.manifest.fence(outcome).expect("a fence of the manifest");
                 let rule = self.manifest.rule_name(outcome).expect("everything that decides has a name");
                 says.push(Says {

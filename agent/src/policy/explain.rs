@@ -126,7 +126,7 @@ pub fn explain<V: View>(view: &V, manifest: &Manifest, question: &Question) -> E
     let mut matched = Vec::new();
     // Where no fence decided, none was asked: LOOPBACK is never judged.
     if decision.outcome.fence() != NONE {
-        outcomes(view, set, &flow, |_, outcome| matched.extend(fence_says(manifest, outcome)));
+        outcomes(view, set, &flow, |outcome| matched.extend(fence_says(manifest, outcome)));
     }
 
     let place = manifest.table.places.get(usize::from(decision.place));

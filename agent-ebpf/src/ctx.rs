@@ -1,0 +1,161 @@
+//! Kernel contexts to flows and bytes.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use agent_common::address::Address;
+use agent_common::bytes::{Bytes, Loop, Step};
+use agent_common::flow::{Direction, Flow, flags, protocol};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
+use aya_ebpf::helpers::{
+    bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_skb_load_bytes,
+};
+
+use crate::maps::repeat;
+
+/// A packet at a `cgroup_skb` hook; offsets count from the network header.
+#[derive(Clone, Copy)]
+pub(crate) struct Skb {
+    skb: *mut __sk_buff,
+    zero: u64,
+}
+
+impl Skb {
+    pub(crate) const fn new(skb: *mut __sk_buff, zero: u64) -> Self {
+        Self { skb, zero }
+    }
+
+    /// The socket, or null.
+    #[inline(always)]
+    pub(crate) fn sock(&self) -> *mut c_void {
+        // SAFETY: the context is valid for the call; the union's pointer is `sk` for every program of this type.
+        unsafe { (*self.skb).__bindgen_anon_2.sk }.cast()
+    }
+
+    /// Bytes from the network header on.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).len }
+    }
+
+    /// Segments that the card will make of it; 0 or 1 if none.
+    #[inline(always)]
+    pub(crate) fn segments(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).gso_segs }
+    }
+
+    /// The socket's cookie.
+    #[inline(always)]
+    pub(crate) fn cookie(&self) -> u64 {
+        cookie(self.skb.cast())
+    }
+
+    /// For helpers that take the context.
+    #[inline(always)]
+    pub(crate) const fn raw(&self) -> *mut __sk_buff {
+        self.skb
+    }
+}
+
+impl Loop for Skb {
+    #[inline(always)]
+    fn repeat<S: Step>(&self, n: u32, s: &mut S) {
+        repeat(n, s);
+    }
+    #[inline(always)]
+    fn hide(&self, x: u64) -> u64 {
+        x.wrapping_add(self.zero)
+    }
+}
+
+impl Bytes for Skb {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let mut b = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the destination has room for N bytes; the helper fails rather than read beyond the packet.
+        let r = unsafe { bpf_skb_load_bytes(self.skb.cast(), at, b.as_mut_ptr().cast(), N as u32) };
+        if r != 0 {
+            return None;
+        }
+        // SAFETY: the helper wrote all N bytes.
+        Some(unsafe { b.assume_init() })
+    }
+}
+
+/// The cookie of the context's socket.
+#[inline(always)]
+pub(crate) fn cookie(ctx: *mut c_void) -> u64 {
+    // SAFETY: a context that has a socket.
+    unsafe { bpf_get_socket_cookie(ctx) }
+}
+
+/// The exact clock that events and exceptions are told in (`CLOCK_BOOTTIME`, ns).
+#[inline(always)]
+pub(crate) fn boot_time() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// A clock that moves at each tick (1 to 10 ms) and costs a tenth of the exact one.
+#[inline(always)]
+pub(crate) fn coarse() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// The context of connect and sendmsg hooks.
+#[derive(Clone, Copy)]
+pub(crate) struct SockAddr(*mut bpf_sock_addr);
+
+impl SockAddr {
+    pub(crate) const fn new(ctx: *mut bpf_sock_addr) -> Self {
+        Self(ctx)
+    }
+
+    /// The socket.
+    #[inline(always)]
+    pub(crate) fn sock(self) -> *mut c_void {
+        // SAFETY: the context is valid for the call.
+        unsafe { (*self.0).__bindgen_anon_1.sk }.cast()
+    }
+
+    /// For helpers that take the context.
+    #[inline(always)]
+    pub(crate) const fn raw(self) -> *mut c_void {
+        self.0.cast()
+    }
+
+    /// What an IPv4 hook is asked about. The hook decides the family: `user_family` is the caller's to write.
+    #[inline(always)]
+    pub(crate) fn flow4(self) -> Flow {
+        // SAFETY: the context is valid for the call.
+        let address = u32::from_be(unsafe { (*self.0).user_ip4 });
+        self.flow(Address::v4(address))
+    }
+
+    /// What an IPv6 hook is asked about, v4-mapped addresses among it.
+    #[inline(always)]
+    pub(crate) fn flow6(self) -> Flow {
+        // Four loads of a word each: the verifier allows no pointer into the context.
+        let word = |i: usize| {
+            // SAFETY: the context is valid for the call, and `i` is below four.
+            u64::from(u32::from_be(unsafe { (*self.0).user_ip6[i] }))
+        };
+        self.flow(Address { hi: word(0) << 32 | word(1), lo: word(2) << 32 | word(3) })
+    }
+
+    #[inline(always)]
+    fn flow(self, remote: Address) -> Flow {
+        // SAFETY: the context is valid for the call.
+        let port = u16::from_be(unsafe { (*self.0).user_port } as u16);
+        // SAFETY: as above.
+        let protocol = unsafe { (*self.0).protocol } as u8;
+        let flags = match protocol {
+            protocol::TCP | protocol::UDP | protocol::UDPLITE => 0,
+            _ => flags::NO_PORT,
+        };
+        Flow { remote, port, protocol, direction: Direction::Outbound, flags }
+    }
+}

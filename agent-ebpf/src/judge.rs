@@ -1,0 +1,115 @@
+//! The one place where flows are judged, shared by all hooks: recall, else decide and record.
+//!
+//! The functions here are *global* ones in BPF's sense: the verifier checks each once, for any arguments, and not again
+//! at every path of every caller, which is the difference between thousands of instructions and more than a million.
+//! Their arguments may be integers and pointers to memory of a known size (5.13), five at most; so the image travels
+//! as two pointers and is never fetched twice for one packet. A function's stack is free again when it returns: three
+//! calls one after the other fit into the 512 bytes, nested they do not.
+
+use agent_common::flow::Flow;
+use agent_common::image::Policy;
+use agent_common::place_index::PlaceIndex;
+use agent_common::sock::{Cached, SockState, Who, recall, record};
+use agent_common::verdict::decide;
+use agent_common::wire::Hook;
+
+use crate::emit::Rings;
+use crate::maps::Image;
+
+/// A question, on the caller's stack: no padding, all of it written.
+#[repr(C)]
+pub(crate) struct Ask {
+    flow: Flow,
+    who: Who,
+    /// Coarse clock (ns).
+    now: u64,
+    hook: u64,
+    /// Answer: the [`Cached`] decision.
+    decision: u64,
+    /// Answer: until when it holds.
+    until: u64,
+}
+
+const _: () = assert!(size_of::<Ask>() == 72);
+
+impl Ask {
+    #[inline(always)]
+    pub(crate) const fn new(flow: Flow, who: Who, hook: Hook, now: u64) -> Self {
+        Self { flow, who, now, hook: hook as u64, decision: 0, until: 0 }
+    }
+}
+
+/// Nothing remembered; no decision looks like it (block without violation).
+const MISS: u64 = 1 << 63;
+/// What a function answers that got a null pointer, which callers rule out.
+const REFUSED: u64 = 1 << 63 | 1 << 62;
+
+/// Judges a flow of a socket and records it.
+#[inline(always)]
+pub(crate) fn judge(image: &Image, state: &mut SockState, ask: &mut Ask) -> Cached {
+    let known = ringfence_recall(state, ask, image.policy, image.index);
+    if known != MISS {
+        return Cached(known);
+    }
+    let decided = decide_only(image, ask);
+    ringfence_record(state, ask, image.policy, image.index);
+    decided
+}
+
+/// Judges a flow without a socket's memory.
+#[inline(always)]
+pub(crate) fn decide_only(image: &Image, ask: &mut Ask) -> Cached {
+    ringfence_decide(ask, image.policy, image.index);
+    Cached(ask.decision)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ringfence_recall(
+    state: *mut SockState,
+    ask: *const Ask,
+    policy: *const Policy,
+    index: *const PlaceIndex,
+) -> u64 {
+    // SAFETY: null, or a whole `SockState`: the verifier checks the callers.
+    let Some(state) = (unsafe { state.as_mut() }) else { return REFUSED };
+    // SAFETY: likewise.
+    let Some(ask) = (unsafe { ask.as_ref() }) else { return REFUSED };
+    let Some(image) = Image::of(policy, index) else { return REFUSED };
+    let rings = Rings::new(&image, ask.hook as u32);
+    match recall(&image, &rings, state, &ask.who, &ask.flow, ask.now) {
+        Some(known) => known.0,
+        None => MISS,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ringfence_decide(ask: *mut Ask, policy: *const Policy, index: *const PlaceIndex) -> u32 {
+    // SAFETY: null, or a whole `Ask`: the verifier checks the callers.
+    let Some(ask) = (unsafe { ask.as_mut() }) else { return 0 };
+    ask.decision = REFUSED;
+    let Some(image) = Image::of(policy, index) else { return 0 };
+    let decision = decide(&image, ask.who.set, &ask.flow);
+    ask.until = decision.until;
+    ask.decision = Cached::new(&decision).0;
+    1
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ringfence_record(
+    state: *mut SockState,
+    ask: *const Ask,
+    policy: *const Policy,
+    index: *const PlaceIndex,
+) -> u32 {
+    // SAFETY: null, or a whole `SockState`: the verifier checks the callers.
+    let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
+    // SAFETY: likewise.
+    let Some(ask) = (unsafe { ask.as_ref() }) else { return 0 };
+    let Some(image) = Image::of(policy, index) else { return 0 };
+    let rings = Rings::new(&image, ask.hook as u32);
+    record(&image, &rings, state, &ask.who, &ask.flow, ask.now, Cached(ask.decision), ask.until);
+    1
+}

@@ -1,0 +1,279 @@
+//! Every map, who writes and who reads it, and the image as a [`View`].
+//!
+//! | map | written by | read by |
+//! |---|---|---|
+//! | `POLICIES` | the agent swaps slot 0 | every hook, once a packet |
+//! | `INDEXES` | the agent fills a slot before a policy names it | every hook, through the policy |
+//! | `IDENTITY` | the agent: cgroup id to workload id | hooks that meet a socket for the first time |
+//! | `CONTROL` | the agent, epoch last | every hook |
+//! | `SOCKETS` | hooks | hooks; freed by the kernel with the socket |
+//! | `LIMITS` | hooks | hooks; the agent reads `suppressed` |
+//! | `COUNTERS` | hooks | the agent |
+//! | `VIOLATIONS`, `FLOWS` | hooks | the agent |
+
+use core::arch::asm;
+use core::ffi::c_void;
+use core::ptr;
+
+use agent_common::address::Address;
+use agent_common::bytes::{Loop, Step};
+use agent_common::control::{Control, Limit};
+use agent_common::flow::Flow;
+use agent_common::image::Policy;
+use agent_common::limits::MAX_WORKLOADS;
+use agent_common::place_index::PlaceIndex;
+use agent_common::sock::SockState;
+use agent_common::verdict::{Outcome, Reason, Verdict, View, judge};
+use agent_common::wire::{Counter, Event};
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::helpers::{bpf_loop, bpf_map_lookup_elem, bpf_sk_storage_get};
+use aya_ebpf::macros::btf_map;
+
+use crate::ctx::boot_time;
+
+/// Template values of maps in maps are arrays, not structs: 6.1 compares the BTF of a struct and refuses the inner map.
+const POLICY_WORDS: usize = size_of::<Policy>() / 8;
+const INDEX_WORDS: usize = size_of::<PlaceIndex>() / 8;
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+
+#[btf_map]
+static POLICIES: ArrayOfMaps<Array<[u64; POLICY_WORDS], 1, MMAPABLE>, 1> = ArrayOfMaps::new();
+#[btf_map]
+static INDEXES: ArrayOfMaps<Array<[u64; INDEX_WORDS], 1, MMAPABLE>, 4> = ArrayOfMaps::new();
+#[btf_map]
+static IDENTITY: HashMap<u64, u32, MAX_WORKLOADS, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static CONTROL: Array<Control, 1> = Array::new();
+#[btf_map]
+static LIMITS: Array<Limit, MAX_WORKLOADS> = Array::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
+/// 8 MiB: 35,000 violations, three seconds of the promised 10,000 a second, while the agent is not looking.
+#[btf_map]
+pub(crate) static VIOLATIONS: RingBuf<Event, { 8 << 20 }> = RingBuf::new();
+#[btf_map]
+pub(crate) static FLOWS: RingBuf<Event, { 4 << 20 }> = RingBuf::new();
+
+/// Socket storage. aya's own type fixes the flags: ours needs CLONE, so that an accepted socket starts with a copy of
+/// its listener's identity.
+#[repr(C)]
+struct SkStorage {
+    r#type: *const [i32; 24],
+    key: *const i32,
+    value: *const SockState,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; CLONE | NO_PREALLOC],
+}
+const CLONE: usize = 512;
+/// Not the null of a real pointer: the loader reads the types of the fields, never their values.
+const NIL: SkStorage = SkStorage {
+    r#type: ptr::null(),
+    key: ptr::null(),
+    value: ptr::null(),
+    max_entries: ptr::null(),
+    map_flags: ptr::null(),
+};
+// SAFETY: the pointers are never read; they only carry types into BTF.
+unsafe impl Sync for SkStorage {}
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+static SOCKETS: SkStorage = NIL;
+
+#[inline(always)]
+fn lookup<M, K, V>(map: *const M, key: &K) -> Option<&'static mut V> {
+    // SAFETY: `map` is a map of this object with this key type; the verifier checks both.
+    let value = unsafe { bpf_map_lookup_elem(map.cast_mut().cast(), ptr::from_ref(key).cast()) };
+    // SAFETY: a map value lives at least until the program ends, is aligned to 8 and is of type `V` by the map's
+    // definition. Other CPUs write to it too: only integers, each whole.
+    unsafe { value.cast::<V>().as_mut() }
+}
+
+/// Secrets, epoch and zero.
+#[inline(always)]
+pub(crate) fn control() -> Option<&'static Control> {
+    lookup(&raw const CONTROL, &0u32).map(|c: &mut Control| &*c)
+}
+
+/// A workload's event budget.
+#[inline(always)]
+pub(crate) fn limit(workload: u32) -> Option<&'static mut Limit> {
+    lookup(&raw const LIMITS, &(workload & (MAX_WORKLOADS as u32 - 1)))
+}
+
+/// The workload id of a cgroup.
+#[inline(always)]
+pub(crate) fn workload_of(cgroup: u64) -> Option<u32> {
+    lookup(&raw const IDENTITY, &cgroup).map(|w: &mut u32| *w)
+}
+
+/// Counts one up.
+#[inline(always)]
+pub(crate) fn count(what: Counter) {
+    if let Some(c) = lookup::<_, _, u64>(&raw const COUNTERS, &(what as u32)) {
+        // One slot a CPU; a softirq between read and write may lose one count, so the add is one instruction.
+        add(c, 1);
+    }
+}
+
+/// Adds in one instruction, so that counts of several CPUs and of interrupts are all kept. By hand, because the target
+/// is declared without atomics (it has no compare-and-swap before BPF ISA v3; the add is as old as BPF).
+#[inline(always)]
+pub(crate) fn add(to: &mut u64, x: u64) {
+    // SAFETY: a valid, aligned u64 in a map value; the instruction writes nothing else.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) ptr::from_mut(to), in(reg) x, options(nostack)) };
+}
+
+/// The storage of a socket; with `create`, made if missing.
+///
+/// `sock` is a `bpf_sock` of the context: `ctx.sock`, `skb->sk` or `ctx->sk`.
+#[inline(always)]
+pub(crate) fn storage(sock: *mut c_void, create: bool) -> Option<&'static mut SockState> {
+    let flags = u64::from(create); // BPF_SK_STORAGE_GET_F_CREATE
+    let map = (&raw const SOCKETS).cast_mut().cast();
+    // SAFETY: the map is socket storage and `sock` a socket of the context; the verifier checks both.
+    let value = unsafe { bpf_sk_storage_get(map, sock, ptr::null_mut(), flags) };
+    // SAFETY: as for `lookup`.
+    unsafe { value.cast::<SockState>().as_mut() }
+}
+
+/// One image: fetched once a packet and handed on, so that no packet sees half of two.
+#[derive(Clone, Copy)]
+pub(crate) struct Image {
+    pub(crate) policy: &'static Policy,
+    pub(crate) index: &'static PlaceIndex,
+    zero: u64,
+}
+
+impl Image {
+    /// `None` only before the first publication or if a map is broken; the caller counts it.
+    #[inline(always)]
+    pub(crate) fn fetch() -> Option<Self> {
+        let inner: &mut c_void = lookup(&raw const POLICIES, &0u32)?;
+        let policy: *const Policy = lookup(ptr::from_mut(inner), &0u32)?;
+        // SAFETY: just looked up; see `lookup`.
+        let slot = unsafe { &*policy }.head.index_slot & 3;
+        let inner: &mut c_void = lookup(&raw const INDEXES, &slot)?;
+        let index: *const PlaceIndex = lookup(ptr::from_mut(inner), &0u32)?;
+        Self::of(policy, index)
+    }
+
+    /// From pointers that a global function was given. `None` if one is null.
+    #[inline(always)]
+    pub(crate) fn of(policy: *const Policy, index: *const PlaceIndex) -> Option<Self> {
+        let control = control()?;
+        // SAFETY: a shared integer that nobody writes; volatile so that LLVM does not learn that it is zero.
+        let zero = unsafe { ptr::read_volatile(&raw const control.zero) };
+        // SAFETY: null, or a whole map value that lives until the program ends; the verifier checks it.
+        let policy = unsafe { policy.as_ref() }?;
+        // SAFETY: likewise.
+        let index = unsafe { index.as_ref() }?;
+        Some(Self { policy, index, zero })
+    }
+
+    /// What cached identities and verdicts are bound to.
+    #[inline(always)]
+    pub(crate) fn stamp(&self) -> u64 {
+        let epoch = control().map_or(0, |c| c.epoch);
+        u64::from(self.policy.head.generation) << 32 | epoch & 0xffff_ffff
+    }
+
+    /// Number-hiding zero.
+    #[inline(always)]
+    pub(crate) fn zero(&self) -> u64 {
+        self.zero
+    }
+}
+
+/// `bpf_loop`'s callback for a [`Step`].
+unsafe extern "C" fn turn<S: Step>(i: u64, state: *mut S) -> u64 {
+    // SAFETY: `bpf_loop` hands back the pointer that `repeat` gave it, to a state that outlives the loop.
+    u64::from(unsafe { &mut *state }.step(i as u32))
+}
+
+/// Runs a loop whose body the verifier checks once.
+#[inline(always)]
+pub(crate) fn repeat<S: Step>(n: u32, s: &mut S) {
+    // SAFETY: the callback's type fits the state's.
+    unsafe { bpf_loop(n, turn::<S> as *mut c_void, ptr::from_mut(s).cast(), 0) };
+}
+
+impl Loop for Image {
+    #[inline(always)]
+    fn repeat<S: Step>(&self, n: u32, s: &mut S) {
+        repeat(n, s);
+    }
+    #[inline(always)]
+    fn hide(&self, x: u64) -> u64 {
+        x.wrapping_add(self.zero)
+    }
+}
+
+impl View for Image {
+    #[inline(always)]
+    fn policy(&self) -> &Policy {
+        self.policy
+    }
+    #[inline(always)]
+    fn index(&self) -> &PlaceIndex {
+        self.index
+    }
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        boot_time()
+    }
+    #[inline(always)]
+    fn place_v4(&self, address: u32) -> u16 {
+        ringfence_place_v4(self.index, address) as u16
+    }
+    #[inline(always)]
+    fn place_v6(&self, address: Address) -> u16 {
+        ringfence_place_v6(self.index, address.hi, address.lo) as u16
+    }
+    #[inline(always)]
+    fn fence(&self, at: u16, flow: &Flow, place: u16, until: &mut u64) -> Outcome {
+        Outcome(ringfence_fence(self.policy, self.index, flow, until, u32::from(at) | u32::from(place) << 16))
+    }
+}
+
+/// The index behind a global function: verified once for any address.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ringfence_place_v4(index: *const PlaceIndex, address: u32) -> u32 {
+    // SAFETY: null, or a whole map value; the verifier checks it.
+    match unsafe { index.as_ref() } {
+        Some(index) => u32::from(index.place_v4(address)),
+        None => 0,
+    }
+}
+
+/// Likewise for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ringfence_place_v6(index: *const PlaceIndex, hi: u64, lo: u64) -> u32 {
+    // SAFETY: as above.
+    match unsafe { index.as_ref() } {
+        Some(index) => u32::from(index.place_v6(Address { hi, lo })),
+        None => 0,
+    }
+}
+
+/// One fence's say, likewise. `what` is its position and the place id, two bytes each.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ringfence_fence(
+    policy: *const Policy,
+    index: *const PlaceIndex,
+    flow: *const Flow,
+    until: *mut u64,
+    what: u32,
+) -> u32 {
+    const REFUSED: u32 = Outcome::unfenced(Verdict::Block, Reason::Fault).0;
+    let Some(image) = Image::of(policy, index) else { return REFUSED };
+    // SAFETY: null, or a whole `Flow`; the verifier checks it.
+    let Some(flow) = (unsafe { flow.as_ref() }) else { return REFUSED };
+    // SAFETY: null, or a whole word.
+    let Some(until) = (unsafe { until.as_mut() }) else { return REFUSED };
+    judge(&image, what as u16, flow, (what >> 16) as u16, until).0
+}

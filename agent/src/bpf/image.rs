@@ -1,0 +1,215 @@
+//! The image in the kernel: filled beside the one in force, then swapped in with one pointer.
+//!
+//! What changes a map, completely:
+//! - a new policy: [`ImageMaps::publish`] (policy map, and an index map if places changed);
+//! - a new or gone cgroup: [`ImageMaps::identify`] and [`ImageMaps::forget`] (`IDENTITY`, then the epoch).
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use agent_common::control::{Control, Limit};
+use agent_common::image::Policy;
+use agent_common::place_index::PlaceIndex;
+use agent_common::wire::Counter;
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use thiserror::Error;
+
+use super::load::LoadError;
+use super::sys::{Mapped, clear_inner, set_inner};
+
+/// Slots of the index map; two would do, more lets a reader of a slow policy finish.
+const INDEX_SLOTS: u32 = 4;
+
+/// Why an image is not in force. The one before it still is.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// A map can't be made or written.
+    #[error("{what}: {source}")]
+    Kernel {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A first policy without a place index.
+    #[error("no place index was published yet: this is a fault of the agent, please report it")]
+    NoIndex,
+    /// A map element can't be written.
+    #[error("{what}: {source}")]
+    Map {
+        /// What was tried.
+        what: &'static str,
+        /// What aya said.
+        source: MapError,
+    },
+}
+
+/// An index being filled.
+pub struct NewIndex(Mapped<PlaceIndex>);
+
+impl NewIndex {
+    /// Where to fill it.
+    pub fn value(&mut self) -> &mut PlaceIndex {
+        &mut self.0
+    }
+}
+
+/// A policy being filled.
+pub struct NewPolicy(Mapped<Policy>);
+
+impl NewPolicy {
+    /// Where to fill it.
+    pub fn value(&mut self) -> &mut Policy {
+        &mut self.0
+    }
+}
+
+/// A policy that was published: the kernel's own pages, as long as somebody asks.
+#[derive(Clone)]
+pub struct PublishedPolicy(Arc<Mapped<Policy>>);
+
+impl Deref for PublishedPolicy {
+    type Target = Policy;
+    fn deref(&self) -> &Policy {
+        &self.0
+    }
+}
+
+/// A place index that was published: the kernel's own pages, as long as somebody asks.
+#[derive(Clone)]
+pub struct PublishedIndex(Arc<Mapped<PlaceIndex>>);
+
+impl Deref for PublishedIndex {
+    type Target = PlaceIndex;
+    fn deref(&self) -> &PlaceIndex {
+        &self.0
+    }
+}
+
+/// The maps that make the image.
+pub struct ImageMaps {
+    policies: MapData,
+    indexes: MapData,
+    identity: HashMap<MapData, u64, u32>,
+    control: Array<MapData, Control>,
+    slot: u32,
+    index: Option<PublishedIndex>,
+}
+
+/// What the kernel side counts.
+pub struct KernelCounters {
+    counters: PerCpuArray<MapData, u64>,
+    limits: Array<MapData, Limit>,
+}
+
+fn kernel(what: &'static str) -> impl Fn(io::Error) -> PublishError {
+    move |source| PublishError::Kernel { what, source }
+}
+
+fn map(what: &'static str) -> impl Fn(MapError) -> PublishError {
+    move |source| PublishError::Map { what, source }
+}
+
+impl ImageMaps {
+    /// Takes the maps out of a loaded object.
+    pub fn take(ebpf: &mut Ebpf, control: Array<MapData, Control>) -> Result<Self, LoadError> {
+        let mut outer = |name: &'static str| match ebpf.take_map(name) {
+            Some(Map::ArrayOfMaps(m)) => Ok(m),
+            _ => Err(LoadError::NoMap(name)),
+        };
+        let (policies, indexes) = (outer("POLICIES")?, outer("INDEXES")?);
+        let identity = take(ebpf, "IDENTITY")?;
+        Ok(Self { policies, indexes, identity, control, slot: 0, index: None })
+    }
+
+    /// An empty index to fill.
+    pub fn new_index(&self) -> Result<NewIndex, PublishError> {
+        Mapped::create().map(NewIndex).map_err(kernel("make a place index map"))
+    }
+
+    /// An empty policy to fill.
+    pub fn new_policy(&self) -> Result<NewPolicy, PublishError> {
+        Mapped::create().map(NewPolicy).map_err(kernel("make a policy map"))
+    }
+
+    /// The slot that the policy must name: another one if there is a new index.
+    #[must_use]
+    pub fn next_slot(&self, new_index: bool) -> u32 {
+        if new_index { (self.slot + 1) % INDEX_SLOTS } else { self.slot }
+    }
+
+    /// Swaps the image in: the index into its slot, the policy that names it after, and only then the old index out.
+    /// When this returns, no packet is judged by the old image any more.
+    pub fn publish(
+        &mut self,
+        policy: NewPolicy,
+        index: Option<NewIndex>,
+    ) -> Result<(PublishedPolicy, PublishedIndex), PublishError> {
+        let slot = self.next_slot(index.is_some());
+        let index = match index {
+            Some(new) => {
+                set_inner(self.indexes.fd().as_fd(), slot, new.0.as_fd())
+                    .map_err(kernel("publish the place index"))?;
+                PublishedIndex(Arc::new(new.0))
+            }
+            None => self.index.clone().ok_or(PublishError::NoIndex)?,
+        };
+        set_inner(self.policies.fd().as_fd(), 0, policy.0.as_fd()).map_err(kernel("publish the policy"))?;
+        let old = std::mem::replace(&mut self.slot, slot);
+        let first = self.index.replace(index.clone()).is_none();
+        if slot != old && !first {
+            clear_inner(self.indexes.fd().as_fd(), old).map_err(kernel("free the old place index"))?;
+        }
+        Ok((PublishedPolicy(Arc::new(policy.0)), index))
+    }
+
+    /// A cgroup belongs to a workload from now on; sockets that are already open notice at their next packet.
+    pub fn identify(&mut self, cgroup: u64, workload: u32) -> Result<(), PublishError> {
+        self.identity.insert(cgroup, workload, 0).map_err(map("add a cgroup to the identity table"))
+    }
+
+    /// A cgroup is gone.
+    pub fn forget(&mut self, cgroup: u64) -> Result<(), PublishError> {
+        match self.identity.remove(&cgroup) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(e) => Err(map("remove a cgroup from the identity table")(e)),
+        }
+    }
+
+    /// Makes every socket find its identity anew.
+    pub fn bump_epoch(&mut self) -> Result<(), PublishError> {
+        let mut control = self.control.get(&0, 0).map_err(map("read the control value"))?;
+        control.epoch += 1;
+        self.control.set(0, control, 0).map_err(map("write the control value"))
+    }
+}
+
+impl KernelCounters {
+    /// Takes the maps out of a loaded object.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        Ok(Self { counters: take(ebpf, "COUNTERS")?, limits: take(ebpf, "LIMITS")? })
+    }
+
+    /// A counter, over all CPUs.
+    pub fn get(&self, what: Counter) -> Result<u64, PublishError> {
+        let values = self.counters.get(&(what as u32), 0).map_err(map("read a counter"))?;
+        Ok(values.iter().sum())
+    }
+
+    /// Violation events of a workload that were beyond its cap, since the start.
+    pub fn suppressed(&self, workload: u32) -> Result<u64, PublishError> {
+        Ok(self.limits.get(&workload, 0).map_err(map("read a workload's limit"))?.suppressed)
+    }
+}
+
+/// A map of the object, as its type.
+pub(crate) fn take<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, LoadError> {
+    let map = ebpf.take_map(name).ok_or(LoadError::NoMap(name))?;
+    map.try_into().map_err(|source| LoadError::Map { name, source })
+}

@@ -1,0 +1,75 @@
+//! What every test about an agent needs: a closed world, three cgroups, servers and the judge.
+
+use std::net::SocketAddr;
+
+use agent_tests::actor::Actor;
+use agent_tests::agent::Setup;
+use agent_tests::cgroup::Cgroup;
+use agent_tests::netns::Netns;
+use agent_tests::servers::Servers;
+use agent_tests::sniffer::Sniffer;
+use agent_tests::world::World;
+use anyhow::Result;
+
+use crate::flows::{OUTSIDE_PORT, PORT, every_udp_address};
+
+/// A stage with its set. Dropped in this order: servers, judge, cgroups from the leaves up, world.
+pub(crate) struct Scene {
+    /// Echoes what arrives.
+    _servers: Servers,
+    /// The judge.
+    pub(crate) sniffer: Sniffer,
+    /// The workload that fences in these tests select.
+    pub(crate) crm: Cgroup,
+    /// A workload below the agent's root that no fence selects.
+    pub(crate) other: Cgroup,
+    /// Where the agent attaches.
+    pub(crate) root: Cgroup,
+    world: World,
+}
+
+impl Scene {
+    /// Sets the stage.
+    pub(crate) fn new() -> Result<Self> {
+        Self::with_udp(&every_udp_address())
+    }
+
+    /// Sets the stage with UDP servers on these addresses. TCP answers on [`PORT`] and [`OUTSIDE_PORT`] of
+    /// every address.
+    pub(crate) fn with_udp(udp: &[SocketAddr]) -> Result<Self> {
+        Self::assemble(World::any()?, udp)
+    }
+
+    /// Sets the stage in a given world.
+    pub(crate) fn in_world(world: World) -> Result<Self> {
+        Self::assemble(world, &every_udp_address())
+    }
+
+    fn assemble(world: World, udp: &[SocketAddr]) -> Result<Self> {
+        let root = Cgroup::root()?;
+        let (crm, other) = (root.child("crm")?, root.child("other")?);
+        let sniffer = Sniffer::start(&world)?;
+        let servers = Servers::start(&world, &[PORT, OUTSIDE_PORT], udp)?;
+        Ok(Self { _servers: servers, sniffer, crm, other, root, world })
+    }
+
+    /// A process in the workload `crm`.
+    pub(crate) fn crm_actor(&self) -> Result<Actor> {
+        Actor::start(self.world.near(), &self.crm)
+    }
+
+    /// A process in the workload `other`.
+    pub(crate) fn other_actor(&self) -> Result<Actor> {
+        Actor::start(self.world.near(), &self.other)
+    }
+
+    /// The namespace that workloads are in.
+    pub(crate) fn near(&self) -> &Netns {
+        self.world.near()
+    }
+
+    /// How to run an agent on this stage.
+    pub(crate) fn agent(&self) -> Result<Setup> {
+        Setup::new(&self.root)
+    }
+}

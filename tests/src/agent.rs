@@ -1,0 +1,282 @@
+//! The `ringfence` binary under test: started, asked, stopped, always reaped.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::cgroup::Cgroup;
+use crate::deadline::wait_for;
+use crate::events::Watch;
+
+/// How long the agent may take to become ready, also on a busy machine.
+const READY: Duration = Duration::from_secs(30);
+/// How long a changed policy may take to be in force.
+const PUBLISHED: Duration = Duration::from_secs(20);
+/// How long the agent may take to end when asked to.
+const ENDED: Duration = Duration::from_secs(20);
+
+/// Environment variable that names the `ringfence` binary under test.
+pub const BINARY: &str = "RINGFENCE_BIN";
+
+/// The `ringfence` binary under test.
+///
+/// # Errors
+/// [`BINARY`] is not set or names no file; the error says what to run.
+pub fn binary() -> Result<PathBuf> {
+    let path = std::env::var_os(BINARY).map(PathBuf::from).with_context(|| {
+        format!("{BINARY} is not set: run `cargo xtask test`, or build with `cargo xtask build` and set it")
+    })?;
+    ensure!(path.is_file(), "{BINARY}={} is no file: build it with `cargo xtask build`", path.display());
+    Ok(path)
+}
+
+/// How an agent is to be run, with its directories. Outlives the agent, so that it can be started again with the
+/// same state.
+pub struct Setup {
+    binary: PathBuf,
+    directory: TempDir,
+    cgroup_root: PathBuf,
+    has_policy: bool,
+    arguments: Vec<OsString>,
+}
+
+impl Setup {
+    /// An agent for the programs below `root`, without a policy yet.
+    ///
+    /// # Errors
+    /// See [`binary`].
+    pub fn new(root: &Cgroup) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("ringfence-test-").tempdir()?;
+        fs::create_dir(directory.path().join("state"))?;
+        Ok(Self {
+            binary: binary()?,
+            directory,
+            cgroup_root: root.path().to_owned(),
+            has_policy: false,
+            arguments: Vec::new(),
+        })
+    }
+
+    /// With this policy, as YAML text.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn policy(mut self, text: &str) -> Result<Self> {
+        self.has_policy = true;
+        self.write_policy(text)?;
+        Ok(self)
+    }
+
+    /// With one more command-line argument.
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// The policy file that the agent watches.
+    pub fn policy_path(&self) -> PathBuf {
+        self.directory.path().join("policy.yaml")
+    }
+
+    /// The agent's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("agent.sock")
+    }
+
+    /// Replaces the policy file by a rename: no reader ever sees half of it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_policy(&self, text: &str) -> Result<()> {
+        let new = self.directory.path().join(".policy.yaml.new");
+        fs::write(&new, text).with_context(|| format!("cannot write {}", new.display()))?;
+        fs::rename(&new, self.policy_path()).context("cannot replace the policy file")
+    }
+
+    /// Starts the agent and waits until it is ready: `ringfence status` exits 0.
+    ///
+    /// # Errors
+    /// It ended, or was not ready in time; the error carries what it said.
+    pub fn start(&self) -> Result<Agent> {
+        let mut agent = self.spawn()?;
+        wait_for("ringfence run to be ready", READY, || {
+            if let Some(status) = agent.process.try_wait()? {
+                bail!("ringfence run ended: {status}\n{}", agent.said());
+            }
+            Ok(agent.ask(&["status"]).ok().map(drop))
+        })
+        .with_context(|| format!("ringfence run said:\n{}", agent.said()))?;
+        Ok(agent)
+    }
+
+    /// Runs the agent, which is expected to refuse, and returns its exit code and what it said.
+    ///
+    /// # Errors
+    /// It did not end by itself.
+    pub fn run_to_refusal(&self) -> Result<(Option<i32>, String)> {
+        let mut agent = self.spawn()?;
+        let status = wait_for("ringfence run to refuse and end", READY, || Ok(agent.process.try_wait()?))?;
+        Ok((status.code(), agent.said()))
+    }
+
+    fn spawn(&self) -> Result<Agent> {
+        let mut command = Command::new(&self.binary);
+        command.arg("run").arg("--cgroup-root").arg(&self.cgroup_root);
+        command.arg("--socket").arg(self.socket());
+        command.arg("--state-dir").arg(self.directory.path().join("state"));
+        if self.has_policy {
+            command.arg("--policy").arg(self.policy_path());
+        }
+        command.args(&self.arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process =
+            command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
+        let stderr = BufReader::new(process.stderr.take().context("agent without standard error")?);
+        let said = Arc::new(Mutex::new(String::new()));
+        let listener = Arc::clone(&said);
+        thread::Builder::new().name("agent-stderr".into()).spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut said = listener.lock().unwrap_or_else(PoisonError::into_inner);
+                said.push_str(&line);
+                said.push('\n');
+            }
+        })?;
+        Ok(Agent { binary: self.binary.clone(), socket: self.socket(), process, said })
+    }
+}
+
+/// A running agent. Killed and reaped when dropped; its last words are printed if a test is failing.
+pub struct Agent {
+    binary: PathBuf,
+    socket: PathBuf,
+    process: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Agent {
+    /// Everything it has written to standard error so far.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Runs another `ringfence` command against this agent's socket.
+    ///
+    /// # Errors
+    /// It did not exit 0; the error carries its output.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Output> {
+        let (verb, rest) = arguments.split_first().context("no verb")?;
+        let output =
+            Command::new(&self.binary).arg(verb).arg("--socket").arg(&self.socket).args(rest).output()?;
+        ensure!(
+            output.status.success(),
+            "ringfence {} answered {}: {}{}",
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(output)
+    }
+
+    /// `ringfence status -o json`.
+    ///
+    /// # Errors
+    /// The agent does not answer.
+    pub fn status(&self) -> Result<Value> {
+        serde_json::from_slice(&self.ask(&["status", "-o", "json"])?.stdout).context("status -o json")
+    }
+
+    /// Generation of the image in force.
+    ///
+    /// # Errors
+    /// The agent does not answer, or does not say.
+    pub fn generation(&self) -> Result<u64> {
+        let status = self.status()?;
+        status.get("generation").and_then(Value::as_u64).with_context(|| format!("no generation in {status}"))
+    }
+
+    /// Replaces the policy file of `setup` and waits until the new image is in force: from then on, no verdict
+    /// of the old one is given. Returns the new generation.
+    ///
+    /// # Errors
+    /// It was not published in time.
+    pub fn publish(&self, setup: &Setup, policy: &str) -> Result<u64> {
+        let before = self.generation()?;
+        setup.write_policy(policy)?;
+        wait_for("the changed policy to be in force", PUBLISHED, || {
+            Ok(Some(self.generation()?).filter(|now| *now > before))
+        })
+        .with_context(|| format!("ringfence run said:\n{}", self.said()))
+    }
+
+    /// Starts to collect events, those before this call included (`--earliest`); `args` such as `--all`.
+    ///
+    /// # Errors
+    /// `ringfence watch` cannot be started.
+    pub fn watch(&self, args: &[&str]) -> Result<Watch> {
+        Watch::start(&self.binary, &self.socket, &[&["--earliest"], args].concat())
+    }
+
+    /// Sends a signal, such as STOP and CONT.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).context("process id")?;
+        kill_process(pid, signal).with_context(|| format!("cannot send {signal:?} to the agent"))
+    }
+
+    /// Asks the agent to end (SIGTERM) and waits. Its links are held by the process, so the hooks are
+    /// detached afterwards. Returns what it said.
+    ///
+    /// # Errors
+    /// It did not end in time, or ended with an error.
+    pub fn stop(mut self) -> Result<String> {
+        self.signal(Signal::TERM)?;
+        let status =
+            wait_for("ringfence run to end after SIGTERM", ENDED, || Ok(self.process.try_wait()?))?;
+        ensure!(status.success(), "ringfence run ended with {status} after SIGTERM:\n{}", self.said());
+        Ok(self.said())
+    }
+
+    /// Ends the agent without a chance to clean up (SIGKILL) and waits for it.
+    ///
+    /// # Errors
+    /// It cannot be reaped.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// The socket it serves on.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already.
+        self.process.kill().ok();
+        self.process.wait().ok();
+        if thread::panicking() {
+            eprintln!("ringfence run said:\n{}", self.said());
+        }
+    }
+}
