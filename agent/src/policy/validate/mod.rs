@@ -112,16 +112,18 @@ fn validate(
 
     let groups = groups::groups(&documents.groups, context, findings);
     let overrides = groups::overrides(&documents.overrides, &groups, findings);
-    let mut interner = Interner::new(&groups);
+    let fence_rules = documents.fences.iter().flat_map(|f| f.block.iter().chain(&f.allow));
+    let rules = fence_rules.chain(documents.exceptions.iter().flat_map(|x| &x.allow));
+    let interner = Interner::new(&groups, rules);
     let mut fences: Vec<Fence> = documents
         .fences
         .iter()
-        .map(|document| fence(document, context.today(), &mut interner, findings))
+        .map(|document| fence(document, context.today(), &interner, findings))
         .collect();
     let mut exceptions: Vec<_> = documents
         .exceptions
         .iter()
-        .map(|document| exceptions::exception(document, documents, context, &mut interner, findings))
+        .map(|document| exceptions::exception(document, documents, context, &interner, findings))
         .collect();
     subjects::check(documents, context, findings);
     exceptions::count(documents, findings);
@@ -132,7 +134,7 @@ fn validate(
     PolicySet { fences, exceptions, overrides, groups, cidr_sets, digest }
 }
 
-fn fence(document: &GeoFence, today: Date, interner: &mut Interner<'_>, findings: &mut Findings) -> Fence {
+fn fence(document: &GeoFence, today: Date, interner: &Interner<'_>, findings: &mut Findings) -> Fence {
     rules::names(document, findings);
     let block = interner.rules(&document.block, "block", findings);
     let allow = interner.rules(&document.allow, "allow", findings);
