@@ -5,14 +5,14 @@
 //! - documents changed, or a group's date passed: [`Publisher::publish`];
 //! - a data file changed: [`Publisher::publish`] with new places;
 //! - somebody set the wall clock: [`Publisher::publish`] (exceptions end by wall clock, the kernel counts from boot);
-//! - a subject's cgroup appeared or vanished: [`Publisher::follow_cgroups`].
+//! - a subject's cgroup appeared: [`Publisher::follow_cgroups`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agent_common::limits::MAX_CGROUP_LEVEL;
+use agent_common::limits::{MAX_CGROUP_LEVEL, MAX_WORKLOADS};
 use agent_common::place_index::{BuildError, Usage};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -119,6 +119,9 @@ struct Cut {
     overrides: Vec<crate::places::Override>,
 }
 
+/// Cgroups that the identity table remembers, those that are gone among them; its capacity, less room to spare.
+const IDENTITIES: usize = MAX_WORKLOADS - 64;
+
 /// What is known of the places in force when their ranges are gone.
 #[derive(Clone, Default)]
 struct Places {
@@ -140,8 +143,10 @@ pub struct Publisher {
     places: Places,
     /// Every subject that ever was, with its id: ids are never given to another path.
     ids: BTreeMap<CgroupPath, u32>,
-    /// Cgroup ids in the identity table.
+    /// The cgroup that each subject was last found at.
     identified: BTreeMap<CgroupPath, u64>,
+    /// Cgroup ids in the identity table, oldest first.
+    known: VecDeque<u64>,
 }
 
 impl Publisher {
@@ -165,6 +170,7 @@ impl Publisher {
             places: Places::default(),
             ids: BTreeMap::new(),
             identified: BTreeMap::new(),
+            known: VecDeque::new(),
         }
     }
 
@@ -210,7 +216,6 @@ impl Publisher {
         self.generation = settings.generation;
         self.cut = Some(cut);
         self.places = places;
-        self.forget_all_but(&workloads)?;
         let ranges = Arc::clone(&self.places.ranges);
         Ok(self.history.push(InForce { manifest, set: Arc::new(set), policy, index, ranges }))
     }
@@ -231,7 +236,7 @@ impl Publisher {
     }
 
     /// The levels at which the kernel looks for subjects; none at all without subjects.
-    fn levels(&self, paths: &std::collections::BTreeSet<CgroupPath>) -> Result<(u32, u32), PublicationError> {
+    fn levels(&self, paths: &BTreeSet<CgroupPath>) -> Result<(u32, u32), PublicationError> {
         if let Some(path) = paths.iter().find(|p| p.level() > MAX_CGROUP_LEVEL) {
             return Err(PublicationError::TooDeep { path: path.clone() });
         }
@@ -253,42 +258,30 @@ impl Publisher {
         workloads
     }
 
-    /// Writes the cgroups of workloads into the identity table; true if anything changed.
+    /// Writes the cgroups of workloads into the identity table; true if there is a new one.
+    ///
+    /// A cgroup that is gone stays in the table: a socket that was made in it may live on in another process, and
+    /// still belongs to the workload. Cgroup ids are not given out twice, so the entry can't come to mean another.
     fn identify(&mut self, workloads: &[Workload]) -> Result<bool, PublicationError> {
         let mut changed = false;
         for workload in workloads {
-            let now = self.cgroups.id(&workload.path)?;
-            let known = self.identified.get(&workload.path).copied();
-            if now == known {
+            let Some(cgroup) = self.cgroups.id(&workload.path)? else { continue };
+            if self.identified.insert(workload.path.clone(), cgroup) == Some(cgroup) {
                 continue;
             }
+            self.maps.identify(cgroup, workload.id)?;
             changed = true;
-            if let Some(cgroup) = now {
-                self.maps.identify(cgroup, workload.id)?;
-                self.identified.insert(workload.path.clone(), cgroup);
-            }
-            if let Some(gone) = known {
-                self.maps.forget(gone)?;
-                if now.is_none() {
-                    self.identified.remove(&workload.path);
-                }
+            self.known.push_back(cgroup);
+            if self.known.len() > IDENTITIES
+                && let Some(oldest) = self.known.pop_front()
+            {
+                self.maps.forget(oldest)?;
             }
         }
         Ok(changed)
     }
 
-    fn forget_all_but(&mut self, workloads: &[Workload]) -> Result<(), PublicationError> {
-        let gone: Vec<CgroupPath> =
-            self.identified.keys().filter(|p| !workloads.iter().any(|w| w.path == **p)).cloned().collect();
-        for path in gone {
-            if let Some(cgroup) = self.identified.remove(&path) {
-                self.maps.forget(cgroup)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks whether subjects' cgroups appeared or vanished; sockets then find their identity anew.
+    /// Looks whether subjects' cgroups appeared; sockets then find their identity anew.
     ///
     /// # Errors
     /// What could be done is done.
