@@ -169,7 +169,16 @@ impl Actor {
     /// # Errors
     /// See [`Actor::tell`].
     pub fn close(&mut self, name: &str) -> Result<Answer> {
-        self.tell(&Command::Close { name: name.to_owned() })
+        self.tell(&Command::Close { name: name.to_owned(), reset: false })
+    }
+
+    /// Closes the socket `name` so that nothing of it is sent later: TCP by a reset instead of a goodbye that
+    /// the other side answers when it gets to it.
+    ///
+    /// # Errors
+    /// See [`Actor::tell`].
+    pub fn reset(&mut self, name: &str) -> Result<Answer> {
+        self.tell(&Command::Close { name: name.to_owned(), reset: true })
     }
 }
 
