@@ -13,29 +13,55 @@ use aya_ebpf::helpers::{
 use crate::ctx::{Skb, cookie};
 use crate::maps::{Image, workload_of};
 
+/// Who is asked for the cgroup at a level of the tree. Two types and not one pointer that may be null: a program
+/// must not even contain a helper that its kind may not call, and `cgroup_skb` may ask for the running task's
+/// ancestors only since Linux 6.4.
+trait Ancestors: Copy {
+    /// Id of the cgroup at `level`; 0 if there is none.
+    fn at(self, level: i32) -> u64;
+}
+
+/// The packet's socket.
+#[derive(Clone, Copy)]
+struct OfPacket(*mut c_void);
+
+impl Ancestors for OfPacket {
+    #[inline(always)]
+    fn at(self, level: i32) -> u64 {
+        // SAFETY: the context of the running program.
+        unsafe { bpf_skb_ancestor_cgroup_id(self.0.cast(), level) }
+    }
+}
+
+/// The running task.
+#[derive(Clone, Copy)]
+struct OfTask;
+
+impl Ancestors for OfTask {
+    #[inline(always)]
+    fn at(self, level: i32) -> u64 {
+        // SAFETY: a helper that takes a number.
+        unsafe { bpf_get_current_ancestor_cgroup_id(level) }
+    }
+}
+
 /// Looks for the deepest subject above a cgroup. The levels at which subjects lie are known: no others are asked.
-struct Walk {
+struct Walk<A> {
     image: Image,
-    skb: *mut c_void,
+    ancestors: A,
     highest: u64,
     lowest: u64,
     found: u64,
 }
 
-impl Step for Walk {
+impl<A: Ancestors> Step for Walk<A> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
         let level = self.highest.wrapping_sub(u64::from(i));
         if level < self.lowest || level > self.highest {
             return true;
         }
-        let id = if self.skb.is_null() {
-            // SAFETY: a helper that takes a number.
-            unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) }
-        } else {
-            // SAFETY: the context of the running program.
-            unsafe { bpf_skb_ancestor_cgroup_id(self.skb.cast(), level as i32) }
-        };
+        let id = self.ancestors.at(level as i32);
         if id == 0 {
             return false;
         }
@@ -51,10 +77,10 @@ impl Step for Walk {
 }
 
 #[inline(always)]
-fn walk(image: &Image, skb: *mut c_void) -> u32 {
+fn walk(image: &Image, ancestors: impl Ancestors) -> u32 {
     let head = &image.policy().head;
     let (highest, lowest) = (u64::from(head.max_level), u64::from(head.min_level));
-    let mut w = Walk { image: *image, skb, highest, lowest, found: image.hide(0) };
+    let mut w = Walk { image: *image, ancestors, highest, lowest, found: image.hide(0) };
     image.repeat((highest.wrapping_sub(lowest) as u32).wrapping_add(1), &mut w);
     w.found as u32
 }
@@ -71,7 +97,7 @@ pub(crate) fn of_packet(image: &Image, skb: &Skb, state: &mut SockState) -> Who 
     if state.stamp == stamp && state.flags & sock_flags::VERIFIED != 0 {
         return who(image, state.workload);
     }
-    state.workload = walk(image, skb.raw().cast());
+    state.workload = walk(image, OfPacket(skb.raw().cast()));
     state.stamp = stamp;
     state.flags |= sock_flags::VERIFIED;
     // SAFETY: the context of the running program.
@@ -82,7 +108,7 @@ pub(crate) fn of_packet(image: &Image, skb: &Skb, state: &mut SockState) -> Who 
 /// The same without memory, where storage could not be had.
 #[inline(always)]
 pub(crate) fn of_packet_unknown(image: &Image, skb: &Skb) -> Who {
-    who(image, walk(image, skb.raw().cast()))
+    who(image, walk(image, OfPacket(skb.raw().cast())))
 }
 
 /// The hint, for hooks that have no packet: what egress found before, else the task's cgroup. It may refuse a call;
@@ -93,7 +119,7 @@ pub(crate) fn of_task(image: &Image, state: &mut SockState) -> Who {
     if state.stamp == stamp {
         return who(image, state.workload);
     }
-    state.workload = walk(image, core::ptr::null_mut());
+    state.workload = walk(image, OfTask);
     state.stamp = stamp;
     state.flags &= !sock_flags::VERIFIED;
     who(image, state.workload)

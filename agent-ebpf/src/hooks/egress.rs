@@ -37,7 +37,8 @@ fn ringfence_egress(ctx: SkBuffContext) -> i32 {
     if sock.is_null() {
         return PASS;
     }
-    let (flow, tcp) = match parse(&skb) {
+    let packet = parse(&skb);
+    let (flow, tcp) = match packet {
         Some(p) => (outbound(&p), Tcp::of(&skb, &p)),
         None => {
             count(Counter::Unreadable);
@@ -51,6 +52,9 @@ fn ringfence_egress(ctx: SkBuffContext) -> i32 {
         return ret(decide_only(&image, &mut Ask::new(flow, who, Hook::Egress, 0)));
     };
     late(skb.raw().cast(), state);
+    if let Some(p) = packet {
+        locate(state, &p);
+    }
     remember(&image, &skb, state, flow, tcp)
 }
 
@@ -70,6 +74,18 @@ fn outbound(p: &Packet) -> Flow {
         protocol: p.protocol,
         direction: Direction::Outbound,
         flags: p.flags,
+    }
+}
+
+/// Where a socket sends from, for its records. A connection's does not change; a datagram socket's may, the first
+/// stands.
+#[inline(always)]
+fn locate(state: &mut SockState, p: &Packet) {
+    if state.flags & sock_flags::LOCAL == 0 {
+        state.local.hi = p.source.hi;
+        state.local.lo = p.source.lo;
+        state.local_port = u64::from(p.source_port);
+        state.flags |= sock_flags::LOCAL;
     }
 }
 
