@@ -2,7 +2,8 @@
 
 use core::ffi::c_void;
 
-use agent_common::bytes::{Loop, Step};
+use agent_common::bytes::Step;
+use agent_common::image::Policy;
 use agent_common::sock::{SockState, Who, sock_flags};
 use agent_common::verdict::View;
 use aya_ebpf::helpers::{
@@ -11,63 +12,59 @@ use aya_ebpf::helpers::{
 };
 
 use crate::ctx::{Skb, cookie};
-use crate::maps::{Image, workload_of};
+use crate::maps::{Image, repeat, workload_of};
 
-/// Who is asked for the cgroup at a level of the tree. Two types and not one pointer that may be null: a program
-/// must not even contain a helper that its kind may not call, and `cgroup_skb` may ask for the running task's
-/// ancestors only since Linux 6.4.
-trait Ancestors: Copy {
-    /// Id of the cgroup at `level`; 0 if there is none.
-    fn at(self, level: i32) -> u64;
+/// Whose ancestors are asked for. A type each, not a branch: 6.1 lets a `cgroup_skb` program not even contain a call
+/// of `bpf_get_current_ancestor_cgroup_id`.
+trait Origin: Copy {
+    /// Id of the cgroup at `level` above or at the origin; 0 if there is none.
+    fn ancestor(self, level: i32) -> u64;
 }
 
-/// The packet's socket.
-#[derive(Clone, Copy)]
-struct OfPacket(*mut c_void);
-
-impl Ancestors for OfPacket {
+/// The cgroup of the packet's socket.
+impl Origin for Skb {
     #[inline(always)]
-    fn at(self, level: i32) -> u64 {
+    fn ancestor(self, level: i32) -> u64 {
         // SAFETY: the context of the running program.
-        unsafe { bpf_skb_ancestor_cgroup_id(self.0.cast(), level) }
+        unsafe { bpf_skb_ancestor_cgroup_id(self.raw(), level) }
     }
 }
 
-/// The running task.
+/// The cgroup of the running task.
 #[derive(Clone, Copy)]
-struct OfTask;
+struct Task;
 
-impl Ancestors for OfTask {
+impl Origin for Task {
     #[inline(always)]
-    fn at(self, level: i32) -> u64 {
+    fn ancestor(self, level: i32) -> u64 {
         // SAFETY: a helper that takes a number.
         unsafe { bpf_get_current_ancestor_cgroup_id(level) }
     }
 }
 
 /// Looks for the deepest subject above a cgroup. The levels at which subjects lie are known: no others are asked.
-struct Walk<A> {
-    image: Image,
-    ancestors: A,
+struct Walk<O> {
+    origin: O,
+    policy: &'static Policy,
     highest: u64,
     lowest: u64,
     found: u64,
 }
 
-impl<A: Ancestors> Step for Walk<A> {
+impl<O: Origin> Step for Walk<O> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
         let level = self.highest.wrapping_sub(u64::from(i));
         if level < self.lowest || level > self.highest {
             return true;
         }
-        let id = self.ancestors.at(level as i32);
+        let id = self.origin.ancestor(level as i32);
         if id == 0 {
             return false;
         }
         match workload_of(id) {
             // A workload that this generation does not know is no subject of it: look further up.
-            Some(w) if self.image.policy().set_of(w).is_some() => {
+            Some(w) if self.policy.set_of(w).is_some() => {
                 self.found = u64::from(w);
                 true
             }
@@ -76,12 +73,13 @@ impl<A: Ancestors> Step for Walk<A> {
     }
 }
 
-#[inline(always)]
-fn walk(image: &Image, ancestors: impl Ancestors) -> u32 {
-    let head = &image.policy().head;
+/// A function of its own, so that its stack is free again before anything is judged. `zero` is a hidden zero.
+#[inline(never)]
+fn walk<O: Origin>(policy: &'static Policy, zero: u64, origin: O) -> u32 {
+    let head = &policy.head;
     let (highest, lowest) = (u64::from(head.max_level), u64::from(head.min_level));
-    let mut w = Walk { image: *image, ancestors, highest, lowest, found: image.hide(0) };
-    image.repeat((highest.wrapping_sub(lowest) as u32).wrapping_add(1), &mut w);
+    let mut w = Walk { origin, policy, highest, lowest, found: zero };
+    repeat((highest.wrapping_sub(lowest) as u32).wrapping_add(1), &mut w);
     w.found as u32
 }
 
@@ -97,7 +95,7 @@ pub(crate) fn of_packet(image: &Image, skb: &Skb, state: &mut SockState) -> Who 
     if state.stamp == stamp && state.flags & sock_flags::VERIFIED != 0 {
         return who(image, state.workload);
     }
-    state.workload = walk(image, OfPacket(skb.raw().cast()));
+    state.workload = walk(image.policy, image.zero(), *skb);
     state.stamp = stamp;
     state.flags |= sock_flags::VERIFIED;
     // SAFETY: the context of the running program.
@@ -108,7 +106,7 @@ pub(crate) fn of_packet(image: &Image, skb: &Skb, state: &mut SockState) -> Who 
 /// The same without memory, where storage could not be had.
 #[inline(always)]
 pub(crate) fn of_packet_unknown(image: &Image, skb: &Skb) -> Who {
-    who(image, walk(image, OfPacket(skb.raw().cast())))
+    who(image, walk(image.policy, image.zero(), *skb))
 }
 
 /// The hint, for hooks that have no packet: what egress found before, else the task's cgroup. It may refuse a call;
@@ -119,7 +117,7 @@ pub(crate) fn of_task(image: &Image, state: &mut SockState) -> Who {
     if state.stamp == stamp {
         return who(image, state.workload);
     }
-    state.workload = walk(image, OfTask);
+    state.workload = walk(image.policy, image.zero(), Task);
     state.stamp = stamp;
     state.flags &= !sock_flags::VERIFIED;
     who(image, state.workload)
@@ -134,7 +132,11 @@ pub(crate) fn known(image: &Image, state: &SockState) -> Who {
 /// Who made or connected the socket. Read in the caller's context only.
 #[inline(always)]
 pub(crate) fn sign(state: &mut SockState) {
-    state.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if state.pid == pid {
+        return;
+    }
+    state.pid = pid;
     state.uid = bpf_get_current_uid_gid() as u32;
     if let Ok(comm) = bpf_get_current_comm() {
         state.comm = comm;
