@@ -39,6 +39,7 @@ class Tcp:
     def attempt(self):
         with opened(self.to[0], socket.SOCK_STREAM) as made:
             made.connect(self.to)
+            made.sendall(b"customer record 4711")
             return "connected"
 
 
