@@ -16,7 +16,8 @@ use crate::netns::Netns;
 /// The cgroup is gone, or no descriptor is left.
 pub(crate) fn place(process: &mut Command, namespace: &Netns, cgroup: &Cgroup) -> Result<()> {
     let door = cgroup.door()?;
-    let namespace = namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
+    let namespace =
+        namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
     let enter = move || {
         // SAFETY: a plain system call on a descriptor that this closure owns; "0" means the caller.
         let written = unsafe { libc::write(door.as_raw_fd(), b"0".as_ptr().cast(), 1) };

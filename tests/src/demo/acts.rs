@@ -57,11 +57,12 @@ fn no_fence(stage: &Stage, screen: &mut Screen) -> Result<()> {
             "answers on every address of the world and has no way out: nothing of this leaves the machine.",
         ],
     );
+    // On ports that no later act uses, so that the judge can tell their frames apart.
     let visits = [
-        Visit::curl(&stage.crm, stage::SALESFORCE, WEB),
-        Visit::curl(&stage.crm, stage::GERMANY_V6, WEB),
-        Visit::python(&stage.llm, Transport::Udp, stage::CHINA, DNS),
-        Visit::curl(&stage.llm, stage::LOCAL_MODEL, MODEL),
+        Visit::curl(&stage.crm, stage::SALESFORCE, MODEL),
+        Visit::curl(&stage.crm, stage::GERMANY_V6, MODEL),
+        Visit::python(&stage.llm, Transport::Tcp, stage::CHINA, MODEL),
+        Visit::curl(&stage.llm, stage::LOCAL_MODEL, WEB),
     ];
     for visit in visits {
         let before = stage.sniffer.frames_to(visit.spot.address)?;
@@ -70,7 +71,10 @@ fn no_fence(stage: &Stage, screen: &mut Screen) -> Result<()> {
         let seen = stage.sniffer.frames_to(visit.spot.address)?.frames - before.frames;
         ensure!(seen > 0, "{} was reached, but the sniffer saw no frame: it can judge nothing", visit.to());
     }
-    screen.promise(true, "all reached; a sniffer at the far end, the judge of this demo, saw the frames of each");
+    screen.promise(
+        true,
+        "all reached; a sniffer at the far end, the judge of this demo, saw the frames of each",
+    );
     Ok(())
 }
 
@@ -83,7 +87,10 @@ fn two_fences(stage: &Stage, screen: &mut Screen, watch: &Watch, started: Durati
             "First line: what the program saw. Second: what a subscriber of the event stream saw.",
         ],
     );
-    screen.dim(&format!("ringfence run: ready {} ms after its start, the whole world loaded", started.as_millis()));
+    screen.dim(&format!(
+        "ringfence run: ready {} ms after its start, the whole world loaded",
+        started.as_millis()
+    ));
     let crm = &stage.crm;
     let visits = [
         (Visit::curl(crm, stage::GERMANY, WEB), Promise::Passes),
@@ -137,7 +144,9 @@ fn a_better_source(
     let new = list.with_extension("new");
     fs::write(&new, with)?;
     fs::rename(&new, list)?;
-    wait_for("the provider's list to be in force", REREAD, || Ok((agent.generation()? > before).then_some(())))?;
+    wait_for("the provider's list to be in force", REREAD, || {
+        Ok((agent.generation()? > before).then_some(()))
+    })?;
     screen.say(&format!(
         "Amazon's list is replaced by one that has the range; {} ms later generation {} is in force:",
         begin.elapsed().as_millis(),
@@ -145,7 +154,10 @@ fn a_better_source(
     ));
     lookup(screen, &["--provider-ranges", &list.display().to_string(), &spot])?;
     let event = ireland().judged(stage, screen, watch, Promise::Passes)?;
-    screen.promise(event.is("country", "IE"), "the same address is now in Ireland, and the event says who said so");
+    screen.promise(
+        event.is("country", "IE"),
+        "the same address is now in Ireland, and the event says who said so",
+    );
     Ok(())
 }
 
@@ -170,6 +182,9 @@ fn curtain(stage: &Stage, screen: &mut Screen, agent: Agent) -> Result<()> {
     );
     agent.stop()?;
     let answer = Visit::curl(&stage.crm, stage::JAPAN, WEB).alone(stage, screen)?;
-    screen.promise(answer.reply == Reply::Reached, "without the agent the refused place is reached again: it was the fence");
+    screen.promise(
+        answer.reply == Reply::Reached,
+        "without the agent the refused place is reached again: it was the fence",
+    );
     Ok(())
 }

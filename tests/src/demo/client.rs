@@ -12,7 +12,6 @@ use serde::Deserialize;
 use super::interrupt;
 use super::stage::{Stage, Workload};
 use crate::deadline::wait_for;
-use crate::frame;
 use crate::place::place;
 
 /// The exchange of one client, in `client.py`.
@@ -41,14 +40,6 @@ impl Transport {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
-        }
-    }
-
-    /// IP protocol number.
-    pub(super) fn number(self) -> u8 {
-        match self {
-            Self::Tcp => frame::TCP,
-            Self::Udp => frame::UDP,
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::client::Transport;
 use super::policies::{self, LlmMode};
 use super::screen::Screen;
-use super::stage::{self, DNS, ECHO, MODEL, Spot, Stage, WEB};
+use super::stage::{self, DNS, ECHO, MODEL, OTHER, Spot, Stage, WEB};
 use super::traffic::{Change, Traffic};
 use super::visit::{Promise, Visit};
 use crate::agent::{Agent, Setup};
@@ -39,7 +39,13 @@ struct Target {
 }
 
 impl Target {
-    const fn new(kind: &'static str, protocol: u8, spot: Spot, port: u16, after: &'static [&'static str]) -> Self {
+    const fn new(
+        kind: &'static str,
+        protocol: u8,
+        spot: Spot,
+        port: u16,
+        after: &'static [&'static str],
+    ) -> Self {
         Self { kind, protocol, to: SocketAddr::new(spot.address, port), after }
     }
 
@@ -95,12 +101,15 @@ pub(super) fn audit_first(
     let mut traffic = Traffic::start(stage, llm, &targets)?;
     traffic.until("traffic to flow", SHOWN, |_| {}, |seen| seen.good >= BEFORE)?;
     let passed = arrived(stage)? - begin;
-    screen.say("");
+    println!();
     screen.say(&format!(
         "A Python program in llm now sends 100 times a second to {} targets; over one it holds a connection.",
         targets.len()
     ));
-    screen.promise(passed > 0, &format!("mode Audit: the sniffer saw {passed} datagrams and segments with data"));
+    screen.promise(
+        passed > 0,
+        &format!("mode Audit: the sniffer saw {passed} datagrams and segments with data"),
+    );
 
     let old = agent.generation()?;
     let start = Instant::now();
@@ -111,21 +120,25 @@ pub(super) fn audit_first(
         "The file now says `mode: Enforce`; acknowledged after {} ms: generation {old} → {new}.",
         took.as_millis()
     ));
-    let refused = traffic.bad + AFTER;
+    let already = traffic.bad;
     traffic.until(
         "every forbidden target to be refused",
         SHOWN,
         |change| show(screen, change),
         |seen| {
-            seen.bad >= refused && FORBIDDEN.iter().all(|target| seen.is(&target.text(), target.after))
+            seen.bad >= already + AFTER
+                && FORBIDDEN.iter().all(|target| seen.is(&target.text(), target.after))
         },
     )?;
     let leaked = arrived(stage)? - acknowledged;
     screen.promise(
         leaked == 0,
-        &format!("after the acknowledgement {} attempts; the sniffer saw {leaked} of them arrive", traffic.bad),
+        &format!("{} refused attempts since; the sniffer saw {leaked} arrive", traffic.bad - already),
     );
-    screen.promise(traffic.is(&model, &["connected"]), "the model in the same network was reached all the time");
+    screen.promise(
+        traffic.is(&model, &["connected"]),
+        "the model in the same network was reached all the time",
+    );
     drop(traffic);
     Visit::curl(llm, stage::LLM_ANYCAST, WEB).judged(stage, screen, watch, Promise::Blocked)?;
     Ok(())
@@ -133,10 +146,7 @@ pub(super) fn audit_first(
 
 /// A change of the traffic, on its line.
 fn show(screen: &Screen, change: &Change) {
-    let meaning = match change.outcome.as_str() {
-        "no answer" => "nothing that it sends leaves any more",
-        _ => "",
-    };
+    let meaning = if change.outcome == "no answer" { "nothing that it sends leaves any more" } else { "" };
     screen.say(&format!("     llm  {:<27} {:<12} {meaning}", change.target, change.outcome));
 }
 
@@ -162,7 +172,7 @@ pub(super) fn exception(
     let generation = agent.publish(setup, &text)?;
     screen.say(&format!("Published with an end at {end}: generation {generation}."));
     salesforce().judged(stage, screen, watch, Promise::Passes)?;
-    Visit::curl(crm, stage::SALESFORCE, MODEL).judged(stage, screen, watch, Promise::Blocked)?;
+    Visit::curl(crm, stage::SALESFORCE, OTHER).judged(stage, screen, watch, Promise::Blocked)?;
     Visit::curl(crm, stage::JAPAN, WEB).judged(stage, screen, watch, Promise::Blocked)?;
 
     let target = format!("tcp:{}", stage::SALESFORCE.port(WEB));

@@ -34,7 +34,8 @@ impl Http {
             let listener = world.far().run(|| Ok(TcpListener::bind(any)?)).context("a web server in far")?;
             listener.set_nonblocking(true)?;
             let stop = Arc::clone(&http.stop);
-            let thread = thread::Builder::new().name("http".into()).spawn(move || accept(&listener, &stop))?;
+            let thread =
+                thread::Builder::new().name("http".into()).spawn(move || accept(&listener, &stop))?;
             http.threads.push(thread);
         }
         Ok(http)

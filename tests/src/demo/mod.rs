@@ -50,7 +50,8 @@ pub fn run() -> ExitCode {
         Ok(()) => {
             let broken = screen.broken();
             let seconds = begin.elapsed().as_secs_f64();
-            screen.promise(broken == 0, &format!("all as promised, in {seconds:.0} s; nothing is left behind"));
+            screen
+                .promise(broken == 0, &format!("all as promised, in {seconds:.0} s; nothing is left behind"));
             if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }

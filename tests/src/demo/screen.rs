@@ -35,7 +35,7 @@ impl Screen {
 
     /// One line of the story.
     pub(super) fn say(&self, text: &str) {
-        println!("   {text}");
+        println!("   {}", text.trim_end());
     }
 
     /// One line of less interest.
@@ -74,17 +74,19 @@ impl Screen {
             (Some("Allow"), _) => (Colour::Good, "Allow"),
             (_, _) => (Colour::Warn, "?"),
         };
-        let reason = match event.text("rule") {
-            Some(rule) => format!("rule {}", printable(rule)),
-            None => word("reason"),
+        let reason = match (event.text("reason"), event.text("rule")) {
+            (Some("AllowRule"), Some(rule)) => format!("allow rule {}", printable(rule)),
+            (Some("BlockRule"), Some(rule)) => format!("block rule {}", printable(rule)),
+            (Some("Exception"), Some(rule)) => format!("exception {}", printable(rule)),
+            (_, _) => format!("its word `{}`", word("reason").to_lowercase()),
         };
+        let reason = format!("{}: {reason}", word("fence"));
         let date = event.text("data_date").map(|date| format!(" of {date}")).unwrap_or_default();
         let verdict = self.style.paint(colour, &format!("{verdict:<18}"));
         println!(
-            "        event {:<4} {verdict} {:<8} {}, {reason}   {}",
+            "        event {:<4} {verdict} {:<8} {reason:<58} {}",
             event.number("sequence").unwrap_or_default(),
             place(event),
-            word("fence"),
             self.style.paint(Colour::Dim, &format!("{}{}", word("source"), printable(&date))),
         );
     }
@@ -111,11 +113,8 @@ impl Screen {
 pub(super) fn place(event: &Event) -> String {
     const SPECIAL: [&str; 6] = ["ANYCAST", "UNKNOWN", "RESERVED", "PRIVATE", "CLUSTER", "METADATA"];
     let jurisdictions = event.0.get("jurisdictions").and_then(|all| all.as_array());
-    let special = jurisdictions
-        .into_iter()
-        .flatten()
-        .filter_map(|one| one.as_str())
-        .find(|one| SPECIAL.contains(one));
+    let special =
+        jurisdictions.into_iter().flatten().filter_map(|one| one.as_str()).find(|one| SPECIAL.contains(one));
     special.or_else(|| event.text("country")).map_or_else(|| "?".to_owned(), printable)
 }
 

@@ -17,6 +17,8 @@ const ROOT: &str = "ringfence-demo";
 pub(super) const WEB: u16 = 443;
 /// Where the model of the workload "llm" listens.
 pub(super) const MODEL: u16 = 8080;
+/// A port that no exception opens. Nobody listens.
+pub(super) const OTHER: u16 = 8443;
 /// Where TCP is echoed, on every address.
 pub(super) const ECHO: u16 = 7;
 /// The port of name servers.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::client::{self, Answer, Program, Reply, Transport};
+use super::interrupt;
 use super::screen::Screen;
 use super::stage::{Spot, Stage, Workload};
-use super::interrupt;
 use crate::events::{Event, Watch};
 
 /// How long the stream may take to tell of a visit.
