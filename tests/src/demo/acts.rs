@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::client::{Reply, Transport};
 use super::policies::{self, LlmMode};
 use super::screen::Screen;
-use super::stage::{self, DNS, MODEL, Stage, WEB};
+use super::stage::{self, DNS, EARLY, Stage, WEB};
 use super::visit::{Promise, Visit};
 use super::{flip, summary};
 use crate::agent::{self, Agent, Setup};
@@ -57,12 +57,12 @@ fn no_fence(stage: &Stage, screen: &mut Screen) -> Result<()> {
             "answers on every address of the world and has no way out: nothing of this leaves the machine.",
         ],
     );
-    // On ports that no later act uses, so that the judge can tell their frames apart.
+    // On a port that no later act uses, so that the judge can tell their frames apart.
     let visits = [
-        Visit::curl(&stage.crm, stage::SALESFORCE, MODEL),
-        Visit::curl(&stage.crm, stage::GERMANY_V6, MODEL),
-        Visit::python(&stage.llm, Transport::Tcp, stage::CHINA, MODEL),
-        Visit::curl(&stage.llm, stage::LOCAL_MODEL, WEB),
+        Visit::curl(&stage.crm, stage::SALESFORCE, EARLY),
+        Visit::curl(&stage.crm, stage::GERMANY_V6, EARLY),
+        Visit::python(&stage.llm, Transport::Tcp, stage::CHINA, EARLY),
+        Visit::curl(&stage.llm, stage::LOCAL_MODEL, EARLY),
     ];
     for visit in visits {
         let before = stage.sniffer.frames_to(visit.spot.address)?;
@@ -97,7 +97,7 @@ fn two_fences(stage: &Stage, screen: &mut Screen, watch: &Watch, started: Durati
         (Visit::curl(crm, stage::GERMANY_V6, WEB), Promise::Passes),
         (Visit::curl(crm, stage::SWITZERLAND, WEB), Promise::Passes),
         (Visit::python(crm, Transport::Udp, stage::BRAZIL, DNS), Promise::Passes),
-        (Visit::curl(crm, stage::LOCAL_MODEL, MODEL), Promise::Passes),
+        (Visit::curl(crm, stage::LOCAL_SHOP, WEB), Promise::Passes),
         (Visit::curl(crm, stage::SALESFORCE, WEB), Promise::Blocked),
         (Visit::python(crm, Transport::Tcp, stage::SALESFORCE_MAPPED, WEB), Promise::Blocked),
         (Visit::python(crm, Transport::Udp, stage::UNITED_STATES_V6, WEB), Promise::Blocked),

@@ -48,11 +48,20 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
         Ok(()) => {
-            let broken = screen.broken();
             let seconds = begin.elapsed().as_secs_f64();
-            screen
-                .promise(broken == 0, &format!("all as promised, in {seconds:.0} s; nothing is left behind"));
-            if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            match screen.broken() {
+                0 => {
+                    screen.promise(
+                        true,
+                        &format!("all as promised, in {seconds:.0} s; nothing is left behind"),
+                    );
+                    ExitCode::SUCCESS
+                }
+                broken => {
+                    eprintln!("\ndemo: {broken} promises were not kept, see above");
+                    ExitCode::FAILURE
+                }
+            }
         }
     }
 }

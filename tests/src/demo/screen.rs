@@ -78,7 +78,7 @@ impl Screen {
             (Some("AllowRule"), Some(rule)) => format!("allow rule {}", printable(rule)),
             (Some("BlockRule"), Some(rule)) => format!("block rule {}", printable(rule)),
             (Some("Exception"), Some(rule)) => format!("exception {}", printable(rule)),
-            (_, _) => format!("its word `{}`", word("reason").to_lowercase()),
+            (_, _) => format!("its `{}`", word("reason").to_lowercase()),
         };
         let reason = format!("{}: {reason}", word("fence"));
         let date = event.text("data_date").map(|date| format!(" of {date}")).unwrap_or_default();

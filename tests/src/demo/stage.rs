@@ -17,6 +17,8 @@ const ROOT: &str = "ringfence-demo";
 pub(super) const WEB: u16 = 443;
 /// Where the model of the workload "llm" listens.
 pub(super) const MODEL: u16 = 8080;
+/// Where web servers listen, too: for the act without a fence.
+pub(super) const EARLY: u16 = 8081;
 /// A port that no exception opens. Nobody listens.
 pub(super) const OTHER: u16 = 8443;
 /// Where TCP is echoed, on every address.
@@ -66,6 +68,7 @@ pub(super) const CHINA: Spot = v4(114, 114, 114, 114, "a resolver in China");
 pub(super) const LLM_API: Spot = v4(20, 42, 0, 10, "a cloud API, United States");
 pub(super) const LLM_ANYCAST: Spot = v4(104, 18, 6, 192, "an LLM API behind a CDN");
 pub(super) const LOCAL_MODEL: Spot = Spot { address: FAR.0, who: "the model in the same network" };
+pub(super) const LOCAL_SHOP: Spot = Spot { address: FAR.0, who: "the shop in the same network" };
 
 /// Where UDP is echoed.
 const UDP: [SocketAddr; 5] = [
@@ -103,7 +106,7 @@ impl Stage {
         let llm = Workload { name: "llm", cgroup: root.child("llm")? };
         let sniffer = Sniffer::start(&world)?;
         let echo = Servers::start(&world, &[ECHO], &UDP)?;
-        let http = Http::start(&world, &[WEB, MODEL])?;
+        let http = Http::start(&world, &[WEB, MODEL, EARLY])?;
         Ok(Self { _http: http, _echo: echo, sniffer, crm, llm, root, world })
     }
 

@@ -126,10 +126,26 @@ pub(super) fn show(stage: &Stage, screen: &mut Screen, watch: &Watch) -> Result<
         never > 0 && leaked == 0,
         &format!("{never} targets were never allowed; the sniffer counted {leaked} frames to them"),
     );
+    let nameless = events.iter().filter(|event| event.is_decision() && !is_explained(event)).count();
+    screen.promise(
+        nameless == 0,
+        &match nameless {
+            0 => "every decision names its fence, its reason, the place and who says so".to_owned(),
+            some => {
+                format!("{some} decisions do not name their fence, reason, place or source (place `?` above)")
+            }
+        },
+    );
     let whole = no_unannounced_loss(&events);
     let loss = whole.as_ref().err().map(|error| format!(": {error:#}")).unwrap_or_default();
     screen.promise(whole.is_ok(), &format!("{} events, none missing without notice{loss}", events.len()));
     Ok(())
+}
+
+/// An event must say who decided, about which place, and who says that it is there.
+fn is_explained(event: &Event) -> bool {
+    ["fence", "reason", "source", "workload"].iter().all(|field| event.text(field).is_some())
+        && place(event) != "?"
 }
 
 /// The last part of the cgroup's path.
