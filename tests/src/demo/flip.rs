@@ -23,9 +23,9 @@ const BEFORE: u64 = 150;
 /// Refused attempts after it.
 const AFTER: u64 = 300;
 /// How long the exception lives.
-const LIFE: Duration = Duration::from_secs(3);
+const LIFE: Duration = Duration::from_secs(4);
 /// How far from its time the exception may end, milliseconds.
-const TOLERANCE_MS: i64 = 250;
+const TOLERANCE_MS: i64 = 500;
 /// The errors of a refused or cut flow.
 const REFUSED: [&str; 1] = ["EPERM"];
 const CUT: [&str; 3] = ["no answer", "ECONNABORTED", "EPIPE"];

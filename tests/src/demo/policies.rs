@@ -9,7 +9,7 @@ use serde_json::Value;
 const CRM: &str = include_str!("../../../docs/examples/crm-stays-in-the-eea.yaml");
 const LLM: &str = include_str!("../../../docs/examples/llm-cluster-only.yaml");
 const EXCEPTION: &str = include_str!("../../../docs/examples/crm-exception.yaml");
-const AWS: &str = include_str!("../../../docs/examples/data/aws-ip-ranges-excerpt.json");
+const AWS: &str = include_str!("../../../docs/examples/provider-ranges/aws-excerpt.json");
 
 /// How the fence around the workload "llm" acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,9 @@ fn replace_line(text: &str, key: &str, new: &str) -> Result<String> {
 mod tests {
     use std::time::Duration;
 
-    use super::{LlmMode, fences, provider_ranges, with_exception};
+    use super::{CRM, LlmMode, fences, provider_ranges, with_exception};
+
+    const README: &str = include_str!("../../../README.md");
 
     #[test]
     fn the_examples_have_what_the_demo_changes() {
@@ -86,5 +88,15 @@ mod tests {
         assert!(with.contains("52.93.127.27/32") && !without.contains("52.93.127.27/32"));
         assert!(without.contains("35.180.0.0/16"));
         assert!(provider_ranges("192.0.2.0/24").is_err());
+    }
+    #[test]
+    fn the_readme_explains_the_example_itself() {
+        let bare = |text: &str| -> Vec<String> {
+            let lines =
+                text.lines().map(|line| line.split('#').next().unwrap_or_default().trim_end().to_owned());
+            lines.filter(|line| !line.is_empty()).collect()
+        };
+        let shown = README.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+        assert_eq!(bare(shown.expect("a policy in the README")), bare(CRM));
     }
 }

@@ -1,7 +1,7 @@
 //! A workload that does not stop: `traffic.py`, with what it says of itself.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -90,7 +90,13 @@ impl Traffic {
             let line = match self.lines.recv_timeout(LOOK) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => bail!("the traffic ended by itself before: {what}"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let mut said = String::new();
+                    if let Some(stderr) = &mut self.process.stderr {
+                        stderr.read_to_string(&mut said)?;
+                    }
+                    bail!("the traffic ended by itself before: {what}; it said:\n{said}")
+                }
             };
             match serde_json::from_str(&line).with_context(|| format!("traffic.py said {line}"))? {
                 Line::Counts { good, bad } => (self.good, self.bad) = (good, bad),

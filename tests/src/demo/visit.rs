@@ -12,7 +12,7 @@ use super::stage::{Spot, Stage, Workload};
 use crate::events::{Event, Watch};
 
 /// How long the stream may take to tell of a visit.
-const TOLD: Duration = Duration::from_secs(5);
+const TOLD: Duration = Duration::from_secs(10);
 
 /// What the fence promises for a visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
