@@ -5,7 +5,9 @@
 //! - a new or gone cgroup: [`ImageMaps::identify`] and [`ImageMaps::forget`] (`IDENTITY`, then the epoch).
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ops::Deref;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use agent_common::control::{Control, Limit};
 use agent_common::image::Policy;
@@ -32,6 +34,9 @@ pub enum PublishError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A first policy without a place index.
+    #[error("no place index was published yet: this is a fault of the agent, please report it")]
+    NoIndex,
     /// A map element can't be written.
     #[error("{what}: {source}")]
     Map {
@@ -62,17 +67,42 @@ impl NewPolicy {
     }
 }
 
+/// A policy that was published: the kernel's own pages, as long as somebody asks.
+#[derive(Clone)]
+pub struct PublishedPolicy(Arc<Mapped<Policy>>);
+
+impl Deref for PublishedPolicy {
+    type Target = Policy;
+    fn deref(&self) -> &Policy {
+        &self.0
+    }
+}
+
+/// A place index that was published: the kernel's own pages, as long as somebody asks.
+#[derive(Clone)]
+pub struct PublishedIndex(Arc<Mapped<PlaceIndex>>);
+
+impl Deref for PublishedIndex {
+    type Target = PlaceIndex;
+    fn deref(&self) -> &PlaceIndex {
+        &self.0
+    }
+}
+
 /// The maps that make the image.
 pub struct ImageMaps {
     policies: MapData,
     indexes: MapData,
     identity: HashMap<MapData, u64, u32>,
-    limits: Array<MapData, Limit>,
-    counters: PerCpuArray<MapData, u64>,
     control: Array<MapData, Control>,
     slot: u32,
-    /// The map in force, kept mapped for `explain` and `lookup`: the pages are the kernel's own.
-    index: Option<Mapped<PlaceIndex>>,
+    index: Option<PublishedIndex>,
+}
+
+/// What the kernel side counts.
+pub struct KernelCounters {
+    counters: PerCpuArray<MapData, u64>,
+    limits: Array<MapData, Limit>,
 }
 
 fn kernel(what: &'static str) -> impl Fn(io::Error) -> PublishError {
@@ -91,18 +121,8 @@ impl ImageMaps {
             _ => Err(LoadError::NoMap(name)),
         };
         let (policies, indexes) = (outer("POLICIES")?, outer("INDEXES")?);
-        let mut other = |name: &'static str| ebpf.take_map(name).ok_or(LoadError::NoMap(name));
-        let fail = |name: &'static str| move |source| LoadError::Map { name, source };
-        Ok(Self {
-            policies,
-            indexes,
-            identity: other("IDENTITY")?.try_into().map_err(fail("IDENTITY"))?,
-            limits: other("LIMITS")?.try_into().map_err(fail("LIMITS"))?,
-            counters: other("COUNTERS")?.try_into().map_err(fail("COUNTERS"))?,
-            control,
-            slot: 0,
-            index: None,
-        })
+        let identity = take(ebpf, "IDENTITY")?;
+        Ok(Self { policies, indexes, identity, control, slot: 0, index: None })
     }
 
     /// An empty index to fill.
@@ -123,36 +143,27 @@ impl ImageMaps {
 
     /// Swaps the image in: the index into its slot, the policy that names it after, and only then the old index out.
     /// When this returns, no packet is judged by the old image any more.
-    pub fn publish(&mut self, policy: NewPolicy, index: Option<NewIndex>) -> Result<(), PublishError> {
-        let old = self.slot;
-        if let Some(index) = index {
-            let slot = self.next_slot(true);
-            set_inner(self.indexes.fd().as_fd(), slot, index.0.as_fd())
-                .map_err(kernel("publish the place index"))?;
-            self.index = Some(index.0);
-            self.slot = slot;
-        }
-        let sealed: OwnedFd = policy.0.seal().map_err(kernel("seal the policy"))?;
-        if let Err(e) = set_inner(self.policies.fd().as_fd(), 0, sealed.as_fd()) {
-            self.slot = old;
-            return Err(kernel("publish the policy")(e));
-        }
-        if self.slot != old {
-            // Empty at the first publication, which is no error.
-            match clear_inner(self.indexes.fd().as_fd(), old) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(kernel("free the old place index")(e));
-                }
-                _ => {}
+    pub fn publish(
+        &mut self,
+        policy: NewPolicy,
+        index: Option<NewIndex>,
+    ) -> Result<(PublishedPolicy, PublishedIndex), PublishError> {
+        let slot = self.next_slot(index.is_some());
+        let index = match index {
+            Some(new) => {
+                set_inner(self.indexes.fd().as_fd(), slot, new.0.as_fd())
+                    .map_err(kernel("publish the place index"))?;
+                PublishedIndex(Arc::new(new.0))
             }
+            None => self.index.clone().ok_or(PublishError::NoIndex)?,
+        };
+        set_inner(self.policies.fd().as_fd(), 0, policy.0.as_fd()).map_err(kernel("publish the policy"))?;
+        let old = std::mem::replace(&mut self.slot, slot);
+        let first = self.index.replace(index.clone()).is_none();
+        if slot != old && !first {
+            clear_inner(self.indexes.fd().as_fd(), old).map_err(kernel("free the old place index"))?;
         }
-        Ok(())
-    }
-
-    /// The index in force, as the kernel reads it.
-    #[must_use]
-    pub fn index(&self) -> Option<&PlaceIndex> {
-        self.index.as_deref()
+        Ok((PublishedPolicy(Arc::new(policy.0)), index))
     }
 
     /// A cgroup belongs to a workload from now on; sockets that are already open notice at their next packet.
@@ -174,9 +185,16 @@ impl ImageMaps {
         control.epoch += 1;
         self.control.set(0, control, 0).map_err(map("write the control value"))
     }
+}
 
-    /// A kernel counter, over all CPUs.
-    pub fn counter(&self, what: Counter) -> Result<u64, PublishError> {
+impl KernelCounters {
+    /// Takes the maps out of a loaded object.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        Ok(Self { counters: take(ebpf, "COUNTERS")?, limits: take(ebpf, "LIMITS")? })
+    }
+
+    /// A counter, over all CPUs.
+    pub fn get(&self, what: Counter) -> Result<u64, PublishError> {
         let values = self.counters.get(&(what as u32), 0).map_err(map("read a counter"))?;
         Ok(values.iter().sum())
     }
@@ -185,4 +203,13 @@ impl ImageMaps {
     pub fn suppressed(&self, workload: u32) -> Result<u64, PublishError> {
         Ok(self.limits.get(&workload, 0).map_err(map("read a workload's limit"))?.suppressed)
     }
+}
+
+/// A map of the object, as its type.
+pub(crate) fn take<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, LoadError> {
+    let map = ebpf.take_map(name).ok_or(LoadError::NoMap(name))?;
+    map.try_into().map_err(|source| LoadError::Map { name, source })
 }

@@ -6,6 +6,8 @@ use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use thiserror::Error;
 
+use super::image::take;
+
 /// Why the kernel side is not there.
 #[derive(Debug, Error)]
 pub enum LoadError {
@@ -82,15 +84,13 @@ pub fn load(object: &[u8]) -> Result<(Ebpf, Vec<Loaded>), LoadError> {
 
 /// Writes the secrets of this boot; programs refuse to work without the map, so this comes before attaching.
 pub fn seed(ebpf: &mut Ebpf) -> Result<Array<MapData, Control>, LoadError> {
-    const NAME: &str = "CONTROL";
-    let map = ebpf.take_map(NAME).ok_or(LoadError::NoMap(NAME))?;
-    let fail = |source| LoadError::Map { name: NAME, source };
-    let mut control: Array<MapData, Control> = Array::try_from(map).map_err(fail)?;
+    let mut control: Array<MapData, Control> = take(ebpf, "CONTROL")?;
     let mut bytes = [0; 16];
     getrandom(&mut bytes).map_err(LoadError::Random)?;
     let bits = u128::from_ne_bytes(bytes);
     let key = [(bits >> 64) as u64, bits as u64];
-    control.set(0, Control { epoch: 1, key, zero: 0 }, 0).map_err(fail)?;
+    control.set(0, Control { epoch: 1, key, zero: 0 }, 0)
+        .map_err(|source| LoadError::Map { name: "CONTROL", source })?;
     Ok(control)
 }
 

@@ -69,6 +69,8 @@ pub(crate) struct Mapped<T> {
 
 // SAFETY: the mapping belongs to this value alone, and `T` is integers.
 unsafe impl<T: MapValue> Send for Mapped<T> {}
+// SAFETY: shared references only read integers; whoever writes has the only reference (`DerefMut`).
+unsafe impl<T: MapValue> Sync for Mapped<T> {}
 
 impl<T: MapValue> Mapped<T> {
     const LEN: usize = size_of::<T>().next_multiple_of(4096);
@@ -95,11 +97,6 @@ impl<T: MapValue> Mapped<T> {
         }
         let at = NonNull::new(p.cast()).ok_or_else(|| io::Error::other("mmap gave null"))?;
         Ok(Self { fd, at, _value: PhantomData })
-    }
-
-    /// Unmaps, and keeps the map itself: what an outer map needs.
-    pub(crate) fn seal(self) -> io::Result<OwnedFd> {
-        self.fd.try_clone()
     }
 }
 

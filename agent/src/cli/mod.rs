@@ -5,5 +5,6 @@ pub mod client;
 pub mod explain;
 pub mod lookup;
 pub mod output;
+pub mod run;
 pub mod status;
 pub mod watch;

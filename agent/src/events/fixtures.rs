@@ -58,6 +58,7 @@ pub(crate) fn violation() -> FlowEvent {
         opened: Some(time()),
         duration: None,
         repeats: 0,
+        folded: 0,
         partial: false,
     }
 }

@@ -149,7 +149,7 @@ impl Hub {
         };
         let signal = self.signal.subscribe();
         drop(ring);
-        Subscription { hub: Arc::clone(self), signal, next, delivered: 0, lost: 0 }
+        Subscription { hub: Arc::clone(self), signal, next, taken: 0, delivered: 0, lost: 0 }
     }
 
     /// Ends every subscription once it has taken what is there. What is published later reaches nobody.
@@ -201,6 +201,8 @@ pub struct Subscription {
     signal: watch::Receiver<Signal>,
     /// Number of the next event to take.
     next: u64,
+    /// Events in the last batch.
+    taken: u64,
     delivered: u64,
     lost: u64,
 }
@@ -247,9 +249,11 @@ impl Subscription {
         &self.hub
     }
 
-    /// Counts what became of events that were taken.
-    pub fn count(&mut self, delivered: usize, filtered: usize) {
-        let (delivered, filtered) = (delivered as u64, filtered as u64);
+    /// Counts what became of the last batch: `filtered` of its events were left out, the others passed on.
+    /// The announcement of a loss is no event that was ever published: it counts as neither.
+    pub fn count_filtered(&mut self, filtered: usize) {
+        let filtered = filtered as u64;
+        let delivered = std::mem::take(&mut self.taken).saturating_sub(filtered);
         self.delivered += delivered;
         self.hub.counters.delivered.fetch_add(delivered, Ordering::Relaxed);
         self.hub.counters.filtered.fetch_add(filtered, Ordering::Relaxed);
@@ -269,7 +273,8 @@ impl Subscription {
         );
         drop(ring);
 
-        self.next = first + (end - skip) as u64;
+        self.taken = (end - skip) as u64;
+        self.next = first + self.taken;
         if let Some((from, to)) = gap {
             self.lost += to - from + 1;
             self.hub.counters.lost_slow.fetch_add(to - from + 1, Ordering::Relaxed);

@@ -1,10 +1,16 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::{Hub, Start, Subscription};
 use crate::events::fixtures::{allowed, event};
 use crate::events::model::words::LostReason;
 use crate::events::model::{Body, Event, Stamped};
+
+/// Longer than any wait takes on a loaded machine.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 fn hub(capacity: usize) -> Arc<Hub> {
     Hub::new("node-1", NonZeroUsize::new(capacity).expect("not zero")).expect("a hub")
@@ -16,7 +22,9 @@ fn events(count: usize) -> impl Iterator<Item = Event> {
 
 async fn batch(subscription: &mut Subscription) -> Option<Vec<Stamped>> {
     let mut batch = Vec::new();
-    subscription.next_batch(&mut batch).await.then_some(batch)
+    let open =
+        timeout(DEADLINE, subscription.next_batch(&mut batch)).await.expect("events or the end in time");
+    open.then_some(batch)
 }
 
 fn sequences(batch: &[Stamped]) -> Vec<u64> {

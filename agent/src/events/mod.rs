@@ -2,5 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod enrich;
 pub mod hub;
 pub mod model;
+pub mod reader;

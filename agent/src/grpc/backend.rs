@@ -210,10 +210,8 @@ pub struct Explanation {
     pub reason: Reason,
     /// The fence that decides.
     pub fence: Option<String>,
-    /// The rule or exception that decides.
+    /// The rule or exception that decides, or the word of the fence that does.
     pub rule: Option<String>,
-    /// What of the rule matched, as its author wrote it.
-    pub matched: Option<String>,
     /// What each matching fence says.
     pub outcomes: Arc<[FenceOutcome]>,
     /// What the address is known to be.

@@ -108,7 +108,7 @@ impl Feed {
                     }
                     let taken = batch.len();
                     batch.retain(|stamped| self.filter.passes(&stamped.event));
-                    self.subscription.count(batch.len(), taken - batch.len());
+                    self.subscription.count_filtered(taken - batch.len());
                 }
             }
             if !batch.is_empty() {

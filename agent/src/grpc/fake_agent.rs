@@ -100,7 +100,6 @@ impl Backend for FakeBackend {
             reason: Reason::Default,
             fence: Some(format!("{} {} {}", question.cgroup, question.remote, question.protocol)),
             rule: None,
-            matched: None,
             outcomes: violation().outcomes,
             place: violation().place,
             generation: 3,

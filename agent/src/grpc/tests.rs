@@ -58,7 +58,10 @@ async fn a_violation_reaches_the_subscriber_and_a_flow_only_if_asked_for() {
 async fn the_first_message_is_a_heartbeat_that_says_where_the_stream_begins() {
     let agent = FakeAgent::start();
     agent.hub.publish(event(violation()));
-    let mut stream = watch(&agent, v1::WatchRequest::default()).await.expect("a stream");
+    // So rarely that the second one comes after the deadline.
+    let every = prost_types::Duration { seconds: 60, nanos: 0 };
+    let request = v1::WatchRequest { heartbeat_interval: Some(every), ..Default::default() };
+    let mut stream = watch(&agent, request).await.expect("a stream");
     let first = tokio::time::timeout(DEADLINE, stream.next()).await.expect("in time");
     let first = first.expect("a message").expect("sound");
     let Some(Wire::Heartbeat(beat)) = first.event else { panic!("a heartbeat: {first:?}") };
@@ -100,6 +103,19 @@ async fn a_slow_subscriber_gets_every_number_or_the_exact_range_it_missed() {
     }
     assert!(lost > 0, "the client was meant to be too slow");
     assert_eq!(agent.hub.counts().lost_slow, lost);
+}
+
+#[tokio::test]
+async fn what_is_published_is_counted_as_delivered_filtered_or_lost() {
+    let agent = FakeAgent::with_ring(4);
+    let mut stream = watch(&agent, v1::WatchRequest::default()).await.expect("a stream");
+    agent.hub.publish_all([event(allowed()), event(violation()), event(allowed()), event(violation())]);
+    agent.hub.publish_all([event(violation()), event(allowed())]);
+    while next(&mut stream).await.expect("an event").sequence < 5 {}
+    agent.counts_become(|counts| counts.filtered == 2).await;
+    let counts = agent.hub.counts();
+    // Of 6 the first two left the ring; of the others two are flows, which nobody asked for.
+    assert_eq!((counts.published, counts.lost_slow, counts.filtered, counts.delivered), (6, 2, 2, 2));
 }
 
 #[tokio::test]

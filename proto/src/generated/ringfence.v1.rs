@@ -42,7 +42,7 @@ pub struct FenceOutcome {
     /// This fence's own verdict.
     #[prost(enumeration = "Verdict", tag = "3")]
     pub verdict: i32,
-    /// The rule or exception that decided; absent where a word of the fence (`default`, `internal`…) did.
+    /// The rule or exception that decided, or the word of the fence that did (`default`, `internal`…).
     #[prost(string, optional, tag = "4")]
     pub rule: ::core::option::Option<::prost::alloc::string::String>,
     /// The step of the evaluation that gave the verdict.
@@ -231,20 +231,18 @@ impl Direction {
 pub enum Hook {
     /// Not set: never sent by an agent.
     Unspecified = 0,
-    /// cgroup/sock_create: a socket is being made.
-    SockCreate = 1,
     /// cgroup/connect4: connect() to an IPv4 address.
-    Connect4 = 2,
+    Connect4 = 1,
     /// cgroup/connect6: connect() to an IPv6 address.
-    Connect6 = 3,
+    Connect6 = 2,
     /// cgroup/sendmsg4: an unconnected UDP send to an IPv4 address.
-    Sendmsg4 = 4,
+    Sendmsg4 = 3,
     /// cgroup/sendmsg6: an unconnected UDP send to an IPv6 address.
-    Sendmsg6 = 5,
+    Sendmsg6 = 4,
     /// cgroup_skb/egress: a packet is leaving.
-    Egress = 6,
+    Egress = 5,
     /// cgroup/sock_release: a socket is being closed.
-    SockRelease = 7,
+    Release = 6,
 }
 impl Hook {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -254,26 +252,24 @@ impl Hook {
     pub fn as_str_name(&self) -> &'static str {
         match self {
             Self::Unspecified => "HOOK_UNSPECIFIED",
-            Self::SockCreate => "HOOK_SOCK_CREATE",
             Self::Connect4 => "HOOK_CONNECT4",
             Self::Connect6 => "HOOK_CONNECT6",
             Self::Sendmsg4 => "HOOK_SENDMSG4",
             Self::Sendmsg6 => "HOOK_SENDMSG6",
             Self::Egress => "HOOK_EGRESS",
-            Self::SockRelease => "HOOK_SOCK_RELEASE",
+            Self::Release => "HOOK_RELEASE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
     pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
         match value {
             "HOOK_UNSPECIFIED" => Some(Self::Unspecified),
-            "HOOK_SOCK_CREATE" => Some(Self::SockCreate),
             "HOOK_CONNECT4" => Some(Self::Connect4),
             "HOOK_CONNECT6" => Some(Self::Connect6),
             "HOOK_SENDMSG4" => Some(Self::Sendmsg4),
             "HOOK_SENDMSG6" => Some(Self::Sendmsg6),
             "HOOK_EGRESS" => Some(Self::Egress),
-            "HOOK_SOCK_RELEASE" => Some(Self::SockRelease),
+            "HOOK_RELEASE" => Some(Self::Release),
             _ => None,
         }
     }
@@ -286,9 +282,9 @@ pub enum Phase {
     Unspecified = 0,
     /// The flow's first packet or call.
     Open = 1,
-    /// A verdict was given, or given anew under another generation.
+    /// The verdict changed: a new policy, or an exception began or ended.
     Verdict = 2,
-    /// More of the same, folded: see `repeats`.
+    /// The same violation again, at most once a second: see `repeats`.
     Repeat = 3,
     /// The flow ended; its counters are final.
     Close = 4,
@@ -477,7 +473,8 @@ pub struct FlowEvent {
     /// The fence that decided; absent where none judged.
     #[prost(string, optional, tag = "6")]
     pub fence: ::core::option::Option<::prost::alloc::string::String>,
-    /// The rule or exception that decided; absent where a word of the fence did.
+    /// The rule or exception that decided, or the word of the fence that did (`default`, `internal`…);
+    /// absent where no fence judged.
     #[prost(string, optional, tag = "7")]
     pub rule: ::core::option::Option<::prost::alloc::string::String>,
     /// What each matching fence said.
@@ -534,11 +531,14 @@ pub struct FlowEvent {
     /// How long it lasted; absent before close.
     #[prost(message, optional, tag = "25")]
     pub duration: ::core::option::Option<::prost_types::Duration>,
-    /// Events of this flow and rule that are folded into this one.
+    /// How often the violation was repeated since the flow began.
     #[prost(uint64, tag = "26")]
     pub repeats: u64,
+    /// Other flows of this socket that were counted and not recorded, since the socket began.
+    #[prost(uint64, tag = "27")]
+    pub folded: u64,
     /// A layer that the fence needs is missing on this node.
-    #[prost(bool, tag = "27")]
+    #[prost(bool, tag = "28")]
     pub partial: bool,
 }
 /// One end of a flow.
@@ -2016,20 +2016,17 @@ pub struct ExplainResponse {
     /// The fence that decides.
     #[prost(string, optional, tag = "4")]
     pub fence: ::core::option::Option<::prost::alloc::string::String>,
-    /// The rule or exception that decides.
+    /// The rule or exception that decides, or the word of the fence that does (`default`, `internal`…).
     #[prost(string, optional, tag = "5")]
     pub rule: ::core::option::Option<::prost::alloc::string::String>,
-    /// What of the rule matched, as its author wrote it.
-    #[prost(string, optional, tag = "6")]
-    pub matched: ::core::option::Option<::prost::alloc::string::String>,
     /// What each matching fence says.
-    #[prost(message, repeated, tag = "7")]
+    #[prost(message, repeated, tag = "6")]
     pub outcomes: ::prost::alloc::vec::Vec<FenceOutcome>,
     /// What the address is known to be.
-    #[prost(message, optional, tag = "8")]
+    #[prost(message, optional, tag = "7")]
     pub place: ::core::option::Option<Place>,
     /// The image that was asked.
-    #[prost(uint64, tag = "9")]
+    #[prost(uint64, tag = "8")]
     pub generation: u64,
 }
 /// How much a finding matters.

@@ -70,7 +70,10 @@ fn flow_text(flow: &FlowEvent, style: Style) -> String {
         _ = write!(text, " sent {}, received {}", bytes(traffic.tx_bytes), bytes(traffic.rx_bytes));
     }
     if flow.repeats > 0 {
-        _ = write!(text, " and {} more", flow.repeats);
+        _ = write!(text, ", {} times more", flow.repeats);
+    }
+    if flow.folded > 0 {
+        _ = write!(text, ", {} more flows of this socket not shown", flow.folded);
     }
     text
 }

@@ -26,7 +26,8 @@ pub struct FlowEvent {
     pub reason: Reason,
     /// The fence that decided; `None` where none judged.
     pub fence: Option<Arc<str>>,
-    /// The rule or exception that decided; `None` where a word of the fence (`default`…) did.
+    /// The rule or exception that decided, or the word of the fence that did (`default`, `internal`…);
+    /// `None` where no fence judged.
     pub rule: Option<Arc<str>>,
     /// What each matching fence said.
     pub outcomes: Arc<[FenceOutcome]>,
@@ -64,8 +65,10 @@ pub struct FlowEvent {
     pub opened: Option<Timestamp>,
     /// How long it lasted; `None` before close.
     pub duration: Option<Duration>,
-    /// Events of this flow and rule that are folded into this one.
+    /// How often the violation was repeated since the flow began.
     pub repeats: u64,
+    /// Other flows of this socket that were counted and not recorded, since the socket began.
+    pub folded: u64,
     /// A layer that the fence needs is missing on this node.
     pub partial: bool,
 }
@@ -87,7 +90,7 @@ pub struct FenceOutcome {
     pub mode: Mode,
     /// This fence's own verdict.
     pub verdict: Verdict,
-    /// The rule or exception that decided; `None` where a word of the fence did.
+    /// The rule or exception that decided, or the word of the fence that did.
     pub rule: Option<Arc<str>>,
     /// The step of the evaluation that gave the verdict.
     pub reason: Reason,

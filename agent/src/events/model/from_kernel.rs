@@ -1,9 +1,9 @@
 //! The kernel's words as the event's words. No `_` arm: a word more in the kernel breaks this compile.
 
 use agent_common::flow;
-use agent_common::verdict;
+use agent_common::{verdict, wire};
 
-use super::words::{Direction, Reason, Verdict};
+use super::words::{Direction, Hook, Phase, Reason, Verdict};
 
 impl From<verdict::Verdict> for Verdict {
     fn from(verdict: verdict::Verdict) -> Self {
@@ -39,6 +39,30 @@ impl From<flow::Direction> for Direction {
         match direction {
             flow::Direction::Outbound => Self::Outbound,
             flow::Direction::Inbound => Self::Inbound,
+        }
+    }
+}
+
+impl From<wire::Phase> for Phase {
+    fn from(phase: wire::Phase) -> Self {
+        match phase {
+            wire::Phase::Open => Self::Open,
+            wire::Phase::Verdict => Self::Verdict,
+            wire::Phase::Repeat => Self::Repeat,
+            wire::Phase::Close => Self::Close,
+        }
+    }
+}
+
+impl From<wire::Hook> for Hook {
+    fn from(hook: wire::Hook) -> Self {
+        match hook {
+            wire::Hook::Connect4 => Self::Connect4,
+            wire::Hook::Connect6 => Self::Connect6,
+            wire::Hook::Sendmsg4 => Self::Sendmsg4,
+            wire::Hook::Sendmsg6 => Self::Sendmsg6,
+            wire::Hook::Egress => Self::Egress,
+            wire::Hook::Release => Self::Release,
         }
     }
 }

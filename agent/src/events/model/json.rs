@@ -66,6 +66,7 @@ pub struct Line<'a> {
     opened: Option<Timestamp>,
     duration_ns: Option<u64>,
     repeats: Option<u64>,
+    folded: Option<u64>,
     partial: Option<bool>,
     #[serde(flatten)]
     notice: Notice<'a>,
@@ -204,6 +205,7 @@ impl<'a> Line<'a> {
             opened: flow.opened,
             duration_ns: flow.duration.map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)),
             repeats: Some(flow.repeats),
+            folded: Some(flow.folded),
             partial: Some(flow.partial),
             ..self
         }

@@ -119,8 +119,6 @@ words! {
 words! {
     /// Where in the kernel a verdict was given.
     Hook {
-        /// cgroup/sock_create.
-        SockCreate = "SockCreate",
         /// cgroup/connect4.
         Connect4 = "Connect4",
         /// cgroup/connect6.
@@ -132,7 +130,7 @@ words! {
         /// cgroup_skb/egress.
         Egress = "Egress",
         /// cgroup/sock_release.
-        SockRelease = "SockRelease",
+        Release = "Release",
     }
 }
 
@@ -141,9 +139,9 @@ words! {
     Phase {
         /// Its first packet or call.
         Open = "Open",
-        /// A verdict was given, or given anew.
+        /// The verdict changed: a new policy, or an exception began or ended.
         Verdict = "Verdict",
-        /// More of the same, folded.
+        /// The same violation again, at most once a second.
         Repeat = "Repeat",
         /// It ended; its counters are final.
         Close = "Close",

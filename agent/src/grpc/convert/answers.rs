@@ -116,7 +116,6 @@ pub(crate) fn explanation(of: Explanation) -> v1::ExplainResponse {
         reason: of.reason.to_wire(),
         fence: of.fence,
         rule: of.rule,
-        matched: of.matched,
         outcomes: outcomes(&of.outcomes),
         place: Some(place(&of.place)),
         generation: of.generation,

@@ -112,6 +112,7 @@ fn flow(flow: v1::FlowEvent) -> Result<FlowEvent, ReadError> {
         opened: timestamp("opened", flow.opened)?,
         duration: flow.duration.map(duration).transpose()?,
         repeats: flow.repeats,
+        folded: flow.folded,
         partial: flow.partial,
     })
 }

@@ -87,6 +87,7 @@ fn flow(flow: &FlowEvent) -> v1::FlowEvent {
         opened: flow.opened.map(timestamp),
         duration: flow.duration.map(duration),
         repeats: flow.repeats,
+        folded: flow.folded,
         partial: flow.partial,
     }
 }

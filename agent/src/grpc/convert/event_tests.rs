@@ -41,6 +41,7 @@ fn full_flow() -> FlowEvent {
         traffic: Some(Traffic { tx_bytes: 1, tx_packets: 2, rx_bytes: 3, rx_packets: 4 }),
         duration: Some(Duration::from_nanos(1_500_000_001)),
         repeats: 9,
+        folded: 11,
         partial: true,
         ..violation()
     }

@@ -46,7 +46,7 @@ word!(Reason as Reason {
     Fault,
 });
 word!(Direction as Direction { Outbound, Inbound });
-word!(Hook as Hook { SockCreate, Connect4, Connect6, Sendmsg4, Sendmsg6, Egress, SockRelease });
+word!(Hook as Hook { Connect4, Connect6, Sendmsg4, Sendmsg6, Egress, Release });
 word!(Phase as Phase { Open, Verdict, Repeat, Close });
 word!(Severity as Severity { Low, Medium, High, Critical });
 word!(Kind as EventKind { Violation, Flow, Lost, Heartbeat, PolicyChange, NodeState });

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-
 use super::Context;
 use jiff::ToSpan;
 

@@ -1,0 +1,173 @@
+//! Stop 5: ring bytes to events, checked. One thread reads both rings, hands batches on, and tells what was lost.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use agent_common::wire::{self, Counter};
+use aya::maps::{MapData, RingBuf};
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::enrich::Enricher;
+use super::hub::Hub;
+use super::model::notice::Lost;
+use super::model::words::{Kind, LostReason};
+use super::model::{Body, Event};
+use crate::bpf::image::KernelCounters;
+
+/// The flow ring does not wake anybody; it is looked at this often. It holds 4 MiB: 24,000 events.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often the kernel's loss counters are read.
+const COUNT: Duration = Duration::from_millis(500);
+/// Events handed on at once.
+const BATCH: usize = 1024;
+
+/// What stops 4 and 5 have counted since the start.
+#[derive(Debug, Default)]
+pub struct ReaderCounts {
+    /// Kernel counters, by [`Counter`], as last read.
+    pub kernel: [AtomicU64; Counter::ALL.len()],
+    /// Records taken from the rings.
+    pub taken: AtomicU64,
+    /// Records that did not decode.
+    pub undecodable: AtomicU64,
+    /// Events handed to the hub.
+    pub published: AtomicU64,
+}
+
+/// Both rings and where their events go.
+pub struct Reader {
+    violations: RingBuf<MapData>,
+    flows: RingBuf<MapData>,
+    kernel: KernelCounters,
+    enricher: Enricher,
+    hub: Arc<Hub>,
+    counts: Arc<ReaderCounts>,
+    announced: [u64; Counter::ALL.len()],
+    undecodable: u64,
+    batch: Vec<Event>,
+}
+
+impl Reader {
+    /// A reader over the kernel's rings.
+    #[must_use]
+    pub fn new(
+        violations: RingBuf<MapData>,
+        flows: RingBuf<MapData>,
+        kernel: KernelCounters,
+        enricher: Enricher,
+        hub: Arc<Hub>,
+        counts: Arc<ReaderCounts>,
+    ) -> Self {
+        let announced = [0; Counter::ALL.len()];
+        let batch = Vec::with_capacity(BATCH);
+        Self { violations, flows, kernel, enricher, hub, counts, announced, undecodable: 0, batch }
+    }
+
+    /// Reads until told to stop, then what is left.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let mut counted = Instant::now();
+        while !stop.load(Ordering::Acquire) {
+            wait(self.violations.as_fd());
+            self.drain();
+            if counted.elapsed() >= COUNT {
+                counted = Instant::now();
+                self.tell_losses();
+            }
+        }
+        self.drain();
+        self.tell_losses();
+    }
+
+    /// Violations first, and again after each batch of flows.
+    fn drain(&mut self) {
+        self.enricher.refresh();
+        loop {
+            let violations = take(&mut self.violations, &mut self.enricher, &mut self.batch, &self.counts);
+            let flows = take(&mut self.flows, &mut self.enricher, &mut self.batch, &self.counts);
+            if !self.batch.is_empty() {
+                let events = self.batch.len() as u64;
+                self.hub.publish_all(self.batch.drain(..));
+                self.counts.published.fetch_add(events, Ordering::Relaxed);
+            }
+            if !violations && !flows {
+                return;
+            }
+        }
+    }
+
+    /// What never reached a ring is announced in the stream: counted by the kernel, one event a reason.
+    fn tell_losses(&mut self) {
+        for (at, what) in Counter::ALL.into_iter().enumerate() {
+            let now = match self.kernel.get(what) {
+                Ok(count) => count,
+                Err(error) => {
+                    tracing::error!(%error, counter = what.name(), "a kernel counter can't be read");
+                    continue;
+                }
+            };
+            self.counts.kernel[at].store(now, Ordering::Relaxed);
+            let more = now.saturating_sub(self.announced[at]);
+            self.announced[at] = now;
+            if let (Some((reason, kind)), true) = (loss(what), more > 0) {
+                self.tell(reason, kind, more);
+            }
+        }
+        let undecodable = self.counts.undecodable.load(Ordering::Relaxed);
+        let more = undecodable - self.undecodable;
+        self.undecodable = undecodable;
+        if more > 0 {
+            self.tell(LostReason::Decode, None, more);
+        }
+    }
+
+    fn tell(&self, reason: LostReason, kind: Option<Kind>, count: u64) {
+        tracing::warn!(%reason, count, "events were lost");
+        let lost = Lost { reason, count, range: None, first_time: None, last_time: None, kind };
+        self.hub.publish(Event { time: Timestamp::now(), body: Body::Lost(lost) });
+    }
+}
+
+/// The counters that stand for events that are missing in the stream.
+const fn loss(what: Counter) -> Option<(LostReason, Option<Kind>)> {
+    match what {
+        Counter::ViolationsLost => Some((LostReason::KernelRingFull, Some(Kind::Violation))),
+        Counter::FlowsLost => Some((LostReason::KernelRingFull, Some(Kind::Flow))),
+        Counter::Suppressed => Some((LostReason::Suppressed, Some(Kind::Violation))),
+        Counter::NoStorage => Some((LostReason::KernelStateFull, None)),
+        Counter::Violations | Counter::Flows | Counter::Unreadable | Counter::NoImage => None,
+    }
+}
+
+/// Waits for a violation, or for the time to look at the flows.
+fn wait(ring: BorrowedFd<'_>) {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
+    let mut fds = [PollFd::new(&ring, PollFlags::IN)];
+    // An interrupted wait is a short wait.
+    let _: Result<usize, rustix::io::Errno> = poll(&mut fds, Some(&timeout));
+}
+
+/// Takes up to a batch of records; true if there may be more.
+fn take(
+    ring: &mut RingBuf<MapData>,
+    enricher: &mut Enricher,
+    batch: &mut Vec<Event>,
+    counts: &ReaderCounts,
+) -> bool {
+    let mut taken = 0;
+    while taken < BATCH {
+        let Some(record) = ring.next() else { break };
+        taken += 1;
+        match wire::Event::decode(&record) {
+            Ok(event) => batch.push(enricher.enrich(&event)),
+            Err(error) => {
+                counts.undecodable.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, "a record of the kernel does not decode");
+            }
+        }
+    }
+    counts.taken.fetch_add(taken as u64, Ordering::Relaxed);
+    taken == BATCH
+}

@@ -1,0 +1,178 @@
+//! Cgroups: where cgroup2 is mounted, which id a path has, and which path an id had.
+//!
+//! A cgroup's id is its directory's inode number, and what `bpf_get_current_cgroup_id` returns.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thiserror::Error;
+
+use crate::policy::CgroupPath;
+
+/// `CGROUP2_SUPER_MAGIC` (include/uapi/linux/magic.h).
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+/// Inode number of the root of the whole hierarchy; in a cgroup namespace the mount's root has another.
+const ROOT_INODE: u64 = 1;
+/// Names kept, those of cgroups that are gone among them: late events shall still have one.
+const NAMES: usize = 65_536;
+
+/// Why cgroups can't be used.
+#[derive(Debug, Error)]
+pub enum CgroupError {
+    /// No cgroup2 file system anywhere.
+    #[error("no cgroup2 file system is mounted: mount one (`mount -t cgroup2 none /sys/fs/cgroup`) or boot without `systemd.unified_cgroup_hierarchy=0`")]
+    NotMounted,
+    /// The directory given is no cgroup.
+    #[error("{} is not in a cgroup2 file system: --cgroup-root wants a directory like /sys/fs/cgroup/system.slice", path.display())]
+    NotCgroup2 {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// The system refuses.
+    #[error("{call} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        call: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// A cgroup2 mount.
+#[derive(Debug)]
+pub struct CgroupFs {
+    mount: PathBuf,
+    is_root: bool,
+    names: Mutex<HashMap<u64, Arc<str>>>,
+}
+
+fn is_cgroup2(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|s| s.f_type as u64 == CGROUP2_MAGIC)
+}
+
+fn io_error(call: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
+    let path = path.to_owned();
+    move |source| CgroupError::Io { call, path, source }
+}
+
+impl CgroupFs {
+    /// The mount that `root` lies in; without one the first of the usual places, then any.
+    pub fn find(root: Option<&Path>) -> Result<(Self, PathBuf), CgroupError> {
+        let root = match root {
+            Some(given) => fs::canonicalize(given).map_err(io_error("open", given))?,
+            None => default_mount()?,
+        };
+        if !is_cgroup2(&root) {
+            return Err(CgroupError::NotCgroup2 { path: root });
+        }
+        let mut mount = root.clone();
+        while let Some(parent) = mount.parent()
+            && is_cgroup2(parent)
+        {
+            mount = parent.to_owned();
+        }
+        let inode = fs::metadata(&mount).map_err(io_error("read", &mount))?.ino();
+        Ok((Self { mount, is_root: inode == ROOT_INODE, names: Mutex::new(HashMap::new()) }, root))
+    }
+
+    /// Whether path depth and cgroup level are the same: not so inside a cgroup namespace.
+    #[must_use]
+    pub fn levels_are_depths(&self) -> bool {
+        self.is_root
+    }
+
+    /// The directory of a cgroup.
+    #[must_use]
+    pub fn directory(&self, path: &CgroupPath) -> PathBuf {
+        self.mount.join(path.as_str().trim_start_matches('/'))
+    }
+
+    /// The id of a cgroup, if it exists.
+    pub fn id(&self, path: &CgroupPath) -> Result<Option<u64>, CgroupError> {
+        let directory = self.directory(path);
+        match fs::metadata(&directory) {
+            Ok(m) => {
+                self.keep(m.ino(), path.as_str());
+                Ok(Some(m.ino()))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io_error("read", &directory)(e)),
+        }
+    }
+
+    /// A directory's path below the mount, as policies and events write it.
+    #[must_use]
+    pub fn name_of(&self, directory: &Path) -> Option<String> {
+        let below = directory.strip_prefix(&self.mount).ok()?;
+        Some(format!("/{}", below.to_string_lossy()))
+    }
+
+    /// The path of a cgroup id, also of one that is gone if it was seen before.
+    #[must_use]
+    pub fn path_of(&self, id: u64) -> Option<Arc<str>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Reads the names of a directory and all below it. What vanishes meanwhile is left out.
+    pub fn scan(&self, directory: &Path) {
+        let mut todo = vec![directory.to_owned()];
+        while let Some(directory) = todo.pop() {
+            if let (Ok(m), Some(name)) = (fs::metadata(&directory), self.name_of(&directory)) {
+                self.keep(m.ino(), &name);
+            }
+            let Ok(entries) = fs::read_dir(&directory) else { continue };
+            todo.extend(entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+        }
+    }
+
+    fn keep(&self, id: u64, name: &str) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= NAMES {
+            names.clear();
+        }
+        if names.get(&id).is_none_or(|known| **known != *name) {
+            names.insert(id, Arc::from(name));
+        }
+    }
+}
+
+fn default_mount() -> Result<PathBuf, CgroupError> {
+    let usual = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+    if let Some(found) = usual.into_iter().find(|p| is_cgroup2(p)) {
+        return Ok(found);
+    }
+    let path = Path::new("/proc/self/mounts");
+    let mounts = fs::read_to_string(path).map_err(io_error("read", path))?;
+    let mut fields = mounts.lines().map(|line| line.split(' '));
+    let found = fields.find_map(|mut f| {
+        let (_, at, kind) = (f.next()?, f.next()?, f.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(at))
+    });
+    found.ok_or(CgroupError::NotMounted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CgroupError, CgroupFs};
+
+    #[test]
+    fn a_directory_of_another_file_system_is_refused_with_the_mend() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = CgroupFs::find(Some(dir.path())).unwrap_err();
+        assert!(matches!(error, CgroupError::NotCgroup2 { .. }), "{error}");
+        assert!(error.to_string().contains("--cgroup-root"));
+    }
+
+    #[test]
+    fn a_directory_that_does_not_exist_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = CgroupFs::find(Some(&dir.path().join("gone"))).unwrap_err();
+        assert!(error.to_string().contains("gone"), "{error}");
+    }
+}

@@ -1,0 +1,3 @@
+//! Who and where to: cgroups by path and id.
+
+pub mod cgroups;

@@ -1,0 +1,85 @@
+//! The generations that events may still speak of, and what is in force now.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use agent_common::flow::Flow;
+use agent_common::verdict::{Outcome, judge};
+
+use super::host_view::HostView;
+use super::manifest::Manifest;
+use super::set::PolicySet;
+use crate::bpf::image::{PublishedIndex, PublishedPolicy};
+
+/// One published generation: the kernel's own bytes, and the names of their numbers.
+pub struct InForce {
+    /// The names.
+    pub manifest: Manifest,
+    /// The documents.
+    pub set: Arc<PolicySet>,
+    /// The kernel's policy.
+    pub policy: PublishedPolicy,
+    /// The kernel's place index.
+    pub index: PublishedIndex,
+}
+
+impl InForce {
+    /// The image at a moment (boot-time ns).
+    #[must_use]
+    pub fn view(&self, now: u64) -> HostView<'_> {
+        HostView { policy: &self.policy, index: &self.index, now }
+    }
+
+    /// What each fence of a set says of a flow whose place is already known.
+    #[must_use]
+    pub fn outcomes_at(&self, set: u32, flow: &Flow, place: u16, now: u64) -> Vec<Outcome> {
+        let view = self.view(now);
+        let fences = self.manifest.sets.get(set as usize).map_or(&[][..], |s| s);
+        fences.iter().map(|at| judge(&view, *at, flow, place, &mut u64::MAX.clone())).collect()
+    }
+}
+
+/// The last generations, newest last, each with when it came.
+#[derive(Default)]
+pub struct History(RwLock<VecDeque<(Instant, Arc<InForce>)>>);
+
+impl History {
+    /// Generations kept at most.
+    pub const KEPT: usize = 32;
+    /// How long a generation is kept after the next one came: events are read within milliseconds, and each
+    /// generation holds 3 MiB of the kernel's memory.
+    const LINGER: Duration = Duration::from_secs(10);
+
+    /// What is in force now.
+    #[must_use]
+    pub fn now(&self) -> Option<Arc<InForce>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).back().map(|(_, f)| Arc::clone(f))
+    }
+
+    /// A generation, if it is still kept.
+    #[must_use]
+    pub fn get(&self, generation: u32) -> Option<Arc<InForce>> {
+        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().rev().find(|(_, f)| f.manifest.generation == generation).map(|(_, f)| Arc::clone(f))
+    }
+
+    /// A new generation is in force.
+    pub fn push(&self, new: InForce) -> Arc<InForce> {
+        let new = Arc::new(new);
+        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == Self::KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((Instant::now(), Arc::clone(&new)));
+        new
+    }
+
+    /// Lets go of generations that no event speaks of any more.
+    pub fn prune(&self) {
+        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        while kept.get(1).is_some_and(|(came, _)| came.elapsed() > Self::LINGER) {
+            kept.pop_front();
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! A checked policy set into the kernel: places cut anew if they must be, the image filled beside the one in force,
+//! one swap, and only then what is no longer needed let go.
+//!
+//! The complete list of what changes the image or the identity table:
+//! - documents changed, or a group's date passed: [`Publisher::publish`];
+//! - a data file changed: [`Publisher::publish`] with new places;
+//! - somebody set the wall clock: [`Publisher::publish`] (exceptions end by wall clock, the kernel counts from boot);
+//! - a subject's cgroup appeared or vanished: [`Publisher::follow_cgroups`].
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agent_common::limits::MAX_CGROUP_LEVEL;
+use agent_common::place_index::{BuildError, Usage};
+use ipnet::IpNet;
+use jiff::Timestamp;
+use thiserror::Error;
+
+use super::compile::{Clock, CompileError, Settings, Workload, compile};
+use super::image::world;
+use super::in_force::{History, InForce};
+use super::set::PolicySet;
+use super::CgroupPath;
+use crate::bpf::image::{ImageMaps, NewIndex, PublishError};
+use crate::identity::cgroups::{CgroupError, CgroupFs};
+use crate::places::{FileError, MIN_KNOWN_SHARE, PlaceTable, PlacesError, WorldBuilder, read_data_file};
+
+/// Why a policy is not in force. The one before it is.
+#[derive(Debug, Error)]
+pub enum PublicationError {
+    /// A data file can't be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The data is refused.
+    #[error(transparent)]
+    Places(#[from] PlacesError),
+    /// The places do not fit.
+    #[error("the places do not fit into the index: {0}")]
+    Index(#[from] BuildError),
+    /// The policy does not fit.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The kernel refuses.
+    #[error(transparent)]
+    Kernel(#[from] PublishError),
+    /// Cgroups can't be read.
+    #[error(transparent)]
+    Cgroups(#[from] CgroupError),
+    /// A subject that the kernel does not look for.
+    #[error(
+        "the subject {path} lies {} levels deep, and subjects may lie {MAX_CGROUP_LEVEL} deep: name a cgroup above it",
+        .path.level()
+    )]
+    TooDeep {
+        /// The subject.
+        path: CgroupPath,
+    },
+}
+
+/// Where places come from.
+#[derive(Clone, Debug)]
+pub struct Data {
+    /// A country database instead of the built-in one.
+    pub country_db: Option<PathBuf>,
+    /// Share of the IPv4 addresses that it must know.
+    pub min_known_share: f64,
+    /// Published provider ranges.
+    pub provider_ranges: Vec<PathBuf>,
+    /// Networks of this cluster.
+    pub cluster: Vec<IpNet>,
+    /// Trusted resolvers.
+    pub resolvers: Vec<IpAddr>,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            country_db: None,
+            min_known_share: MIN_KNOWN_SHARE,
+            provider_ranges: Vec::new(),
+            cluster: Vec::new(),
+            resolvers: Vec::new(),
+        }
+    }
+}
+
+impl Data {
+    fn builder(&self) -> Result<WorldBuilder, PublicationError> {
+        let name = |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let mut builder = match &self.country_db {
+            None => WorldBuilder::builtin(),
+            Some(path) => WorldBuilder::country_db(read_data_file(path)?, name(path)),
+        };
+        for path in &self.provider_ranges {
+            builder = builder.provider_file(&name(path), &read_data_file(path)?)?;
+        }
+        Ok(builder.min_known_share(self.min_known_share).cluster(&self.cluster).resolvers(&self.resolvers))
+    }
+}
+
+/// What the operator set for the kernel side.
+#[derive(Clone, Copy, Debug)]
+pub struct Knobs {
+    /// errno (positive) of a refused connect or sendmsg.
+    pub errno: u32,
+    /// Flow events beside violations.
+    pub flows: bool,
+    /// Violation events that one workload may emit in a second.
+    pub events_per_second: u32,
+}
+
+/// What the places in force were cut by: if it is the same, the index stays.
+#[derive(PartialEq)]
+struct Cut {
+    cidr_sets: Vec<(u32, Vec<IpNet>)>,
+    overrides: Vec<crate::places::Override>,
+}
+
+/// Publishes, and remembers what is in force.
+pub struct Publisher {
+    maps: ImageMaps,
+    cgroups: Arc<CgroupFs>,
+    history: Arc<History>,
+    data: Data,
+    knobs: Knobs,
+    generation: u32,
+    cut: Option<Cut>,
+    table: Arc<PlaceTable>,
+    usage: Usage,
+    /// Every subject that ever was, with its id: ids are never given to another path.
+    ids: BTreeMap<CgroupPath, u32>,
+    /// Cgroup ids in the identity table.
+    identified: BTreeMap<CgroupPath, u64>,
+}
+
+impl Publisher {
+    /// A publisher over the kernel's maps; nothing is published yet.
+    #[must_use]
+    pub fn new(maps: ImageMaps, cgroups: Arc<CgroupFs>, history: Arc<History>, data: Data, knobs: Knobs) -> Self {
+        Self {
+            maps,
+            cgroups,
+            history,
+            data,
+            knobs,
+            generation: 0,
+            cut: None,
+            table: Arc::default(),
+            usage: Usage::default(),
+            ids: BTreeMap::new(),
+            identified: BTreeMap::new(),
+        }
+    }
+
+    /// How much of the place index is used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Makes `set` the policy. With `reread`, data files are read anew.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn publish(&mut self, set: PolicySet, reread: bool) -> Result<Arc<InForce>, PublicationError> {
+        let cut = Cut { cidr_sets: set.cidr_sets(), overrides: set.overrides.clone() };
+        let places = if reread || self.cut.as_ref() != Some(&cut) { Some(self.places(&set)?) } else { None };
+        let table = Arc::clone(places.as_ref().map_or(&self.table, |(_, table, _)| table));
+
+        let paths = set.subject_paths();
+        let (min_level, max_level) = self.levels(&paths)?;
+        let workloads = self.number(paths);
+        let settings = Settings {
+            generation: self.generation + 1,
+            index_slot: self.maps.next_slot(places.is_some()),
+            min_level,
+            max_level,
+            errno: self.knobs.errno,
+            flows: self.knobs.flows,
+            events_per_second: self.knobs.events_per_second,
+            clock: Clock::read(),
+            now: Timestamp::now(),
+        };
+        let mut policy = self.maps.new_policy()?;
+        let manifest = compile(&set, &table, &set.groups, &workloads, &settings, policy.value())?;
+
+        // A cgroup is known to the kernel before the policy that judges it: the policy in force does not know the
+        // workload's id yet and looks further up.
+        self.identify(&workloads)?;
+        let (index, usage) = match places {
+            Some((index, _, usage)) => (Some(index), usage),
+            None => (None, self.usage),
+        };
+        let (policy, index) = self.maps.publish(policy, index)?;
+        self.generation = settings.generation;
+        self.cut = Some(cut);
+        self.table = table;
+        self.usage = usage;
+        self.forget_all_but(&workloads)?;
+        Ok(self.history.push(InForce { manifest, set: Arc::new(set), policy, index }))
+    }
+
+    fn places(&self, set: &PolicySet) -> Result<(NewIndex, Arc<PlaceTable>, Usage), PublicationError> {
+        let world = world(self.data.builder()?, set)?;
+        let mut index = self.maps.new_index()?;
+        let usage = world.fill(index.value())?;
+        Ok((index, world.table(), usage))
+    }
+
+    /// The levels at which the kernel looks for subjects; none at all without subjects.
+    fn levels(&self, paths: &std::collections::BTreeSet<CgroupPath>) -> Result<(u32, u32), PublicationError> {
+        if let Some(path) = paths.iter().find(|p| p.level() > MAX_CGROUP_LEVEL) {
+            return Err(PublicationError::TooDeep { path: path.clone() });
+        }
+        let levels = || paths.iter().map(CgroupPath::level);
+        match (levels().min(), levels().max()) {
+            (Some(_), Some(_)) if !self.cgroups.levels_are_depths() => Ok((0, MAX_CGROUP_LEVEL)),
+            (Some(min), Some(max)) => Ok((min, max)),
+            _ => Ok((1, 0)),
+        }
+    }
+
+    fn number(&mut self, paths: impl IntoIterator<Item = CgroupPath>) -> Vec<Workload> {
+        let mut workloads = Vec::new();
+        for path in paths {
+            let next = u32::try_from(self.ids.len()).unwrap_or(u32::MAX).saturating_add(1);
+            let id = *self.ids.entry(path.clone()).or_insert(next);
+            workloads.push(Workload { id, path });
+        }
+        workloads
+    }
+
+    /// Writes the cgroups of workloads into the identity table; true if anything changed.
+    fn identify(&mut self, workloads: &[Workload]) -> Result<bool, PublicationError> {
+        let mut changed = false;
+        for workload in workloads {
+            let now = self.cgroups.id(&workload.path)?;
+            let known = self.identified.get(&workload.path).copied();
+            if now == known {
+                continue;
+            }
+            changed = true;
+            if let Some(cgroup) = now {
+                self.maps.identify(cgroup, workload.id)?;
+                self.identified.insert(workload.path.clone(), cgroup);
+            }
+            if let Some(gone) = known {
+                self.maps.forget(gone)?;
+                if now.is_none() {
+                    self.identified.remove(&workload.path);
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    fn forget_all_but(&mut self, workloads: &[Workload]) -> Result<(), PublicationError> {
+        let gone: Vec<CgroupPath> =
+            self.identified.keys().filter(|p| !workloads.iter().any(|w| w.path == **p)).cloned().collect();
+        for path in gone {
+            if let Some(cgroup) = self.identified.remove(&path) {
+                self.maps.forget(cgroup)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether subjects' cgroups appeared or vanished; sockets then find their identity anew.
+    ///
+    /// # Errors
+    /// What could be done is done.
+    pub fn follow_cgroups(&mut self) -> Result<(), PublicationError> {
+        let Some(now) = self.history.now() else { return Ok(()) };
+        let workloads: Vec<Workload> = now
+            .manifest
+            .workloads
+            .iter()
+            .map(|w| Workload { id: w.id, path: w.path.clone() })
+            .collect();
+        if self.identify(&workloads)? {
+            self.maps.bump_epoch()?;
+        }
+        Ok(())
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn in_force(&self) -> Option<Arc<InForce>> {
+        self.history.now()
+    }
+
+    /// Lets go of old generations.
+    pub fn prune(&self) {
+        self.history.prune();
+    }
+}

@@ -1,0 +1,261 @@
+//! What the gRPC services ask, answered from what is in force.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use agent_common::flow::Direction;
+use agent_common::wire::Counter;
+use jiff::Timestamp;
+
+use super::KERNEL_STOPS;
+use super::engine::fence_refs;
+use crate::bpf::attach::HOOKS;
+use crate::bpf::load::Loaded;
+use crate::config::Config;
+use crate::events::enrich::{mode, place};
+use crate::events::model::flow::FenceOutcome;
+use crate::events::model::words::{LostReason, Reason, State, Verdict};
+use crate::events::reader::ReaderCounts;
+use crate::grpc::backend::{
+    AgentStatus, Backend, DataSet, Document, Explanation, FenceList, FenceSummary, Finding, FindingLevel,
+    LookupAnswer, LostCount, ProgramStatus, Question, StopCounts, UnknownJurisdiction, Validation,
+};
+use crate::identity::cgroups::CgroupFs;
+use crate::places::{COUNTRY_NOTICE, Found, Groups};
+use crate::policy::explain::{self, explain};
+use crate::policy::in_force::{History, InForce};
+use crate::policy::schema::Subject;
+use crate::policy::source::SourceFile;
+use crate::policy::target::Target;
+use crate::policy::{CgroupPath, Clock, Context, Level, check};
+
+/// The agent, as the services see it.
+pub(super) struct AgentBackend {
+    history: Arc<History>,
+    counts: Arc<ReaderCounts>,
+    cgroups: Arc<CgroupFs>,
+    programs: Vec<Loaded>,
+    root: String,
+    started: Timestamp,
+    builtin_db: bool,
+}
+
+impl AgentBackend {
+    pub(super) fn new(
+        config: &Config,
+        root: &Path,
+        history: Arc<History>,
+        counts: Arc<ReaderCounts>,
+        programs: Vec<Loaded>,
+        cgroups: Arc<CgroupFs>,
+    ) -> Self {
+        Self {
+            history,
+            counts,
+            cgroups,
+            programs,
+            root: root.display().to_string(),
+            started: Timestamp::now(),
+            builtin_db: config.data.country_db.is_none(),
+        }
+    }
+
+    fn now(&self) -> Option<Arc<InForce>> {
+        self.history.now()
+    }
+
+    fn stops(&self) -> Vec<StopCounts> {
+        let kernel = |c: Counter| self.counts.kernel[c as usize].load(Ordering::Relaxed);
+        let asked: u64 = KERNEL_STOPS.iter().map(|(all, _)| kernel(*all)).sum();
+        let lost: u64 = KERNEL_STOPS.iter().map(|(_, lost)| kernel(*lost)).sum();
+        let taken = self.counts.taken.load(Ordering::Relaxed);
+        let undecodable = self.counts.undecodable.load(Ordering::Relaxed);
+        let published = self.counts.published.load(Ordering::Relaxed);
+        let lose = |reason, count| vec![LostCount { reason, count }];
+        vec![
+            StopCounts {
+                stop: "ring".into(),
+                events_in: asked,
+                events_out: asked.saturating_sub(lost),
+                lost: lose(LostReason::KernelRingFull, lost),
+            },
+            StopCounts {
+                stop: "decode".into(),
+                events_in: taken,
+                events_out: taken.saturating_sub(undecodable),
+                lost: lose(LostReason::Decode, undecodable),
+            },
+            StopCounts { stop: "enrich".into(), events_in: published, events_out: published, lost: Vec::new() },
+        ]
+    }
+}
+
+impl Backend for AgentBackend {
+    fn generation(&self) -> u64 {
+        self.now().map_or(0, |f| f.manifest.generation.into())
+    }
+
+    fn status(&self) -> AgentStatus {
+        let now = self.now();
+        let sources = now.iter().flat_map(|f| &f.manifest.table.sources);
+        let data_sets = sources
+            .map(|s| DataSet {
+                name: s.name.clone(),
+                data_date: s.date,
+                ranges: 0,
+                notice: (self.builtin_db && s.name == "dbip-country-lite").then(|| COUNTRY_NOTICE.to_owned()),
+            })
+            .collect();
+        AgentStatus {
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            state: if now.is_some() { State::Ready } else { State::Starting },
+            details: now.as_ref().map(|f| f.manifest.table.warnings.clone()).unwrap_or_default(),
+            started: self.started,
+            cgroup_root: self.root.clone(),
+            generation: self.generation(),
+            fences: now.as_deref().map_or_else(|| Arc::new([]) as Arc<[_]>, fence_refs),
+            programs: HOOKS.iter().map(|h| self.program(h.hook, h.program)).collect(),
+            data_sets,
+            stops: self.stops(),
+        }
+    }
+
+    fn fences(&self) -> FenceList {
+        let Some(now) = self.now() else { return FenceList { generation: 0, fences: Vec::new() } };
+        let at = Timestamp::now();
+        let live = |name: &Arc<str>| {
+            let exceptions = now.set.exceptions.iter().filter(|e| e.fence == *name);
+            exceptions.filter(|e| e.not_before.is_none_or(|t| t <= at) && at < e.expires_at).count()
+        };
+        let fences = now.set.fences.iter().map(|f| FenceSummary {
+            name: f.name.to_string(),
+            mode: mode(f.mode),
+            subjects: f.subjects.iter().map(subject).collect(),
+            rules: u32::try_from(f.allow.len() + f.block.len()).unwrap_or(u32::MAX),
+            exceptions: u32::try_from(live(&f.name)).unwrap_or(u32::MAX),
+            source: Some(f.origin.file.to_string()),
+        });
+        FenceList { generation: now.manifest.generation.into(), fences: fences.collect() }
+    }
+
+    fn validate(&self, documents: &[Document]) -> Validation {
+        let files: Vec<SourceFile> = documents.iter().map(|d| SourceFile::new(&d.file, &d.text)).collect();
+        let groups = match Groups::builtin() {
+            Ok(groups) => groups,
+            Err(error) => {
+                let finding = Finding {
+                    level: FindingLevel::Error,
+                    file: String::new(),
+                    line: 0,
+                    column: 0,
+                    message: format!("the built-in jurisdiction groups: {error}"),
+                };
+                return Validation { accepted: false, findings: vec![finding] };
+            }
+        };
+        let checked = check(&files, Context { now: Timestamp::now(), groups: &groups, cgroups: None });
+        let findings = checked.findings.iter().map(|f| Finding {
+            level: match f.level {
+                Level::Error => FindingLevel::Error,
+                Level::Warning => FindingLevel::Warning,
+            },
+            file: f.file.to_string(),
+            line: f.line,
+            column: f.column,
+            message: match &f.mend {
+                Some(mend) => format!("{}: {mend}", f.message),
+                None => f.message.clone(),
+            },
+        });
+        Validation { accepted: checked.set.is_some(), findings: findings.collect() }
+    }
+
+    fn explain(&self, question: &Question) -> Explanation {
+        let Some(now) = self.now() else { return nothing_in_force() };
+        let cgroup = CgroupPath::parse(&question.cgroup).unwrap_or_else(|_| CgroupPath::root());
+        let port = (question.remote.port() != 0).then_some(question.remote.port());
+        let target = Target { address: question.remote.address(), port, protocol: question.protocol.0 };
+        let asked = explain::Question { cgroup, target, direction: Direction::Outbound };
+        let view = now.view(Clock::read().boot_ns(Timestamp::now()));
+        let answer = explain(&view, &now.manifest, &asked);
+        let outcomes: Vec<FenceOutcome> = answer
+            .matched
+            .iter()
+            .map(|f| FenceOutcome {
+                fence: Arc::from(f.fence.as_str()),
+                mode: if f.mode == "Enforce" { crate::events::model::words::Mode::Enforce } else { crate::events::model::words::Mode::Audit },
+                verdict: verdict(f.verdict),
+                rule: f.rule.as_deref().map(Arc::from),
+                reason: reason(f.reason),
+            })
+            .collect();
+        Explanation {
+            verdict: verdict(answer.verdict),
+            would_be: verdict(answer.would_be),
+            reason: reason(answer.reason),
+            fence: answer.fence,
+            rule: answer.rule.clone(),
+            matched: answer.rule,
+            outcomes: outcomes.into(),
+            place: self.lookup(target.address).place,
+            generation: now.manifest.generation.into(),
+        }
+    }
+
+    fn lookup(&self, address: IpAddr) -> LookupAnswer {
+        let Some(now) = self.now() else { return LookupAnswer { address, place: Arc::default() } };
+        let id = Found::in_index(&now.index, address).ids().next().unwrap_or(0);
+        LookupAnswer { address, place: Arc::new(place(&now.manifest, id)) }
+    }
+
+    fn check_jurisdiction(&self, code: &str) -> Result<(), UnknownJurisdiction> {
+        let Some(now) = self.now() else { return Err(UnknownJurisdiction { suggestion: None }) };
+        match now.set.groups.resolve(code) {
+            Some(_) => Ok(()),
+            None => Err(UnknownJurisdiction { suggestion: now.set.groups.suggest(code) }),
+        }
+    }
+}
+
+impl AgentBackend {
+    fn program(&self, hook: &str, program: &str) -> ProgramStatus {
+        let loaded = self.programs.iter().find(|p| p.name == program);
+        let detail = loaded.and_then(|p| p.instructions).map(|n| format!("{n} instructions verified"));
+        let _ = &self.cgroups;
+        ProgramStatus { name: hook.to_owned(), attached: loaded.is_some(), detail }
+    }
+}
+
+fn subject(subject: &Subject) -> String {
+    match subject {
+        Subject::All => "all".to_owned(),
+        Subject::Cgroups(paths) => {
+            paths.iter().map(|p| p.value.as_str().to_owned()).collect::<Vec<_>>().join(", ")
+        }
+        Subject::Pods(_) => "pods".to_owned(),
+    }
+}
+
+fn nothing_in_force() -> Explanation {
+    Explanation {
+        verdict: Verdict::Allow,
+        would_be: Verdict::Allow,
+        reason: Reason::NoFence,
+        fence: None,
+        rule: None,
+        matched: None,
+        outcomes: Arc::new([]),
+        place: Arc::default(),
+        generation: 0,
+    }
+}
+
+fn verdict(word: &str) -> Verdict {
+    if word == Verdict::Block.as_str() { Verdict::Block } else { Verdict::Allow }
+}
+
+fn reason(word: &str) -> Reason {
+    Reason::ALL.iter().copied().find(|r| r.as_str() == word).unwrap_or(Reason::Fault)
+}

@@ -1,0 +1,249 @@
+//! Keeps in force what the files say: one thread that owns the publisher.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+
+use crate::config::Config;
+use crate::events::enrich::mode;
+use crate::events::hub::Hub;
+use crate::events::model::notice::{FenceRef, PolicyChange};
+use crate::events::model::words::PolicyOutcome;
+use crate::events::model::{Body, Event};
+use crate::identity::cgroups::CgroupFs;
+use crate::places::Groups;
+use crate::policy::in_force::InForce;
+use crate::policy::publish::Publisher;
+use crate::policy::source::{SourceFile, digest};
+use crate::policy::{Clock, Context, Digest, Level, PolicySet, check, last_good, load};
+
+/// How often the engine looks by itself.
+const LOOK: Duration = Duration::from_secs(1);
+/// A clock that was set by less is a clock that drifts.
+const CLOCK_STEP_NS: i128 = 500_000_000;
+
+/// What the engine is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Something changed in a folder of policy or data files.
+    Files,
+    /// Cgroups came or went.
+    Cgroups(Vec<PathBuf>),
+    /// End.
+    Stop,
+}
+
+/// The engine.
+pub(super) struct Engine {
+    policy: Option<PathBuf>,
+    data: Vec<PathBuf>,
+    state_dir: PathBuf,
+    publisher: Publisher,
+    groups: Groups,
+    hub: Arc<Hub>,
+    cgroups: Arc<CgroupFs>,
+    root: PathBuf,
+    /// Digest of the files that were last tried, good or not.
+    tried: Option<Digest>,
+    data_stamp: Vec<Option<(SystemTime, u64)>>,
+    clock: Clock,
+    next_boundary: Option<Timestamp>,
+    looked: Instant,
+}
+
+impl Engine {
+    pub(super) fn new(
+        config: &Config,
+        publisher: Publisher,
+        hub: Arc<Hub>,
+        cgroups: Arc<CgroupFs>,
+        root: PathBuf,
+    ) -> Result<Self> {
+        let data: Vec<PathBuf> =
+            config.data.country_db.iter().chain(&config.data.provider_ranges).cloned().collect();
+        let data_stamp = stamps(&data);
+        Ok(Self {
+            policy: config.policy.clone(),
+            data,
+            state_dir: config.state_dir.clone(),
+            publisher,
+            groups: Groups::builtin()?,
+            hub,
+            cgroups,
+            root,
+            tried: None,
+            data_stamp,
+            clock: Clock::read(),
+            next_boundary: None,
+            looked: Instant::now(),
+        })
+    }
+
+    /// The first image: from the files, else from the last good documents, else not at all.
+    pub(super) fn start(&mut self) -> Result<()> {
+        let Some(path) = self.policy.clone() else {
+            self.publish(PolicySet::empty(self.groups.clone()), &[], false)?;
+            tracing::info!("no --policy: observing every workload, blocking nothing");
+            return Ok(());
+        };
+        let refused = match self.try_files(&path, false) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let Some(files) = last_good::load(&self.state_dir)? else {
+            return Err(refused.context(format!("the policy {} is refused", path.display())));
+        };
+        tracing::error!(error = format!("{refused:#}"), "the policy is refused: the last good one stays in force");
+        let checked = self.check(&files);
+        let Some(set) = checked else { bail!("the last good policy is refused by this version: mend {}", path.display()) };
+        self.publish(set, &files, false)?;
+        self.tell(PolicyOutcome::Refused, Some(format!("{refused:#}")));
+        Ok(())
+    }
+
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            match messages.recv_timeout(LOOK) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Message::Files) => self.look_at_files(),
+                Ok(Message::Cgroups(paths)) => self.look_at_cgroups(&paths),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.looked.elapsed() >= LOOK {
+                self.looked = Instant::now();
+                self.look();
+            }
+        }
+    }
+
+    /// What no notification tells.
+    fn look(&mut self) {
+        self.look_at_files();
+        self.look_at_cgroups(&[]);
+        self.publisher.prune();
+        let clock = Clock::read();
+        let step = (clock.wall_minus_boot - self.clock.wall_minus_boot).abs() > CLOCK_STEP_NS;
+        let boundary = self.next_boundary.is_some_and(|b| Timestamp::now() >= b);
+        if step || boundary {
+            let why = if step { "the wall clock was set" } else { "a jurisdiction group changed with the date" };
+            tracing::info!(why, "publishing again");
+            self.republish(false);
+        }
+    }
+
+    fn look_at_files(&mut self) {
+        if let Some(path) = self.policy.clone()
+            && let Err(error) = self.try_files(&path, false)
+        {
+            tracing::error!(error = format!("{error:#}"), "the policy is refused as a whole: the last good one stays in force");
+            self.tell(PolicyOutcome::Refused, Some(format!("{error:#}")));
+        }
+        let stamp = stamps(&self.data);
+        if stamp != self.data_stamp {
+            self.data_stamp = stamp;
+            tracing::info!("a data file changed: reading places anew");
+            self.republish(true);
+        }
+    }
+
+    /// Publishes the files if they are not those that were tried last.
+    fn try_files(&mut self, path: &std::path::Path, reread: bool) -> Result<()> {
+        let files = match load(path) {
+            Ok(files) => files,
+            // Said once: a folder that is away stays away for many looks.
+            Err(_) if self.tried == Some(Digest::default()) => return Ok(()),
+            Err(error) => {
+                self.tried = Some(Digest::default());
+                return Err(error.into());
+            }
+        };
+        let now = digest(&files);
+        if self.tried == Some(now) && !reread {
+            return Ok(());
+        }
+        self.tried = Some(now);
+        let set = match self.check(&files) {
+            Some(set) => set,
+            None => bail!("documents with errors: run `ringfence check {}`", path.display()),
+        };
+        self.publish(set, &files, reread)
+    }
+
+    fn check(&self, files: &[SourceFile]) -> Option<PolicySet> {
+        let checked = check(files, Context { now: Timestamp::now(), groups: &self.groups, cgroups: None });
+        for finding in &checked.findings {
+            match finding.level {
+                Level::Error => tracing::error!("{finding}"),
+                Level::Warning => tracing::warn!("{finding}"),
+            }
+        }
+        checked.set
+    }
+
+    fn publish(&mut self, set: PolicySet, files: &[SourceFile], reread: bool) -> Result<()> {
+        let begin = Instant::now();
+        let in_force = self.publisher.publish(set, reread).context("publishing the policy")?;
+        self.clock = Clock::read();
+        self.next_boundary = in_force.manifest.next_boundary;
+        let took_ms = begin.elapsed().as_millis();
+        let generation = in_force.manifest.generation;
+        tracing::info!(generation, fences = in_force.set.fences.len(), took_ms, "in force");
+        for warning in &in_force.manifest.table.warnings {
+            tracing::warn!("{warning}");
+        }
+        if !files.is_empty() {
+            last_good::store(&self.state_dir, files).context("keeping the last good policy")?;
+        }
+        self.tell(PolicyOutcome::Published, None);
+        Ok(())
+    }
+
+    /// The documents in force once more: with new data, a new date or a new clock.
+    fn republish(&mut self, reread: bool) {
+        let Some(now) = self.publisher.in_force() else { return };
+        let set = PolicySet::clone(&now.set);
+        self.clock = Clock::read();
+        if let Err(error) = self.publish(set, &[], reread) {
+            tracing::error!(error = format!("{error:#}"), "refused: what was in force stays in force");
+            self.tell(PolicyOutcome::Refused, Some(format!("{error:#}")));
+        }
+    }
+
+    fn look_at_cgroups(&mut self, paths: &[PathBuf]) {
+        for path in paths {
+            self.cgroups.scan(path);
+        }
+        if let Err(error) = self.publisher.follow_cgroups() {
+            tracing::error!(%error, cgroup = %self.root.display(), "following cgroups");
+        }
+    }
+
+    fn tell(&self, outcome: PolicyOutcome, detail: Option<String>) {
+        let now = self.publisher.in_force();
+        let change = PolicyChange {
+            outcome,
+            generation: now.as_ref().map_or(0, |f| f.manifest.generation.into()),
+            fences: now.map_or_else(|| Arc::new([]) as Arc<[FenceRef]>, |f| fence_refs(&f)),
+            detail: detail.map(Arc::from),
+        };
+        self.hub.publish(Event { time: Timestamp::now(), body: Body::PolicyChange(change) });
+    }
+}
+
+/// The fences of a generation, by name.
+pub(super) fn fence_refs(in_force: &InForce) -> Arc<[FenceRef]> {
+    let fences = in_force.set.fences.iter();
+    fences.map(|f| FenceRef { name: Arc::clone(&f.name), mode: mode(f.mode) }).collect()
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
+    let stamp = |path: &PathBuf| {
+        let m = std::fs::metadata(path).ok()?;
+        Some((m.modified().ok()?, m.len()))
+    };
+    files.iter().map(stamp).collect()
+}
