@@ -280,44 +280,43 @@ pub fn judge<V: View>(view: &V, at: u16, flow: &Flow, place: u16, until: &mut u6
 }
 
 /// Turns over the fences of a set, twice where two places count.
+///
+/// Kept small: it lies on the kernel's stack below the deepest chain of calls, where every word is one of 64.
 struct Fences<'a, V> {
     view: &'a V,
     set: &'a FenceSet,
     flow: &'a Flow,
-    len: u64,
-    first: u64,
-    second: u64,
+    /// The two place ids: bits 0..16 and 16..32.
+    places: u64,
     until: u64,
-    /// Outcomes with bit 32 as "there is one", and the place above.
-    enforced: u64,
-    audited: u64,
-    allowed: u64,
+    /// The outcome that decides so far: outcome in bits 0..32, place 32..48, [`rank`] on top.
+    best: u64,
     blocking: u64,
 }
 
-const SOME: u64 = 1 << 32;
+/// Which outcome decides: the first of the highest rank.
+mod rank {
+    pub(super) const SHIFT: u32 = 56;
+    pub(super) const ALLOWS: u64 = 1;
+    pub(super) const WOULD_BLOCK: u64 = 2;
+    pub(super) const BLOCKS: u64 = 3;
+}
 
 impl<V: View> Step for Fences<'_, V> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
-        let i = u64::from(i);
-        let (turn, place) = if i < self.len { (i, self.first) } else { (i - self.len, self.second) };
+        let len = self.set.len;
+        let (turn, place) = if i < len { (i, self.places) } else { (i - len, self.places >> 16) };
         let at = self.set.fences[turn as usize & (FENCES_PER_SET - 1)];
         let outcome = self.view.fence(at, self.flow, place as u16, &mut self.until);
-        let found = SOME | u64::from(outcome.0) | place << 40;
-        if outcome.0 & Outcome::BLOCK == 0 {
-            if self.allowed == 0 {
-                self.allowed = found;
-            }
-            return false;
-        }
-        self.blocking |= 1 << (turn & 15);
-        if outcome.0 & Outcome::ENFORCE != 0 {
-            if self.enforced == 0 {
-                self.enforced = found;
-            }
-        } else if self.audited == 0 {
-            self.audited = found;
+        let rank = if outcome.0 & Outcome::BLOCK == 0 {
+            rank::ALLOWS
+        } else {
+            self.blocking |= 1 << (turn & 15);
+            if outcome.0 & Outcome::ENFORCE == 0 { rank::WOULD_BLOCK } else { rank::BLOCKS }
+        };
+        if rank > self.best >> rank::SHIFT {
+            self.best = u64::from(outcome.0) | (place & 0xffff) << 32 | rank << rank::SHIFT;
         }
         false
     }
@@ -350,29 +349,19 @@ pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
         view,
         set,
         flow,
-        len: u64::from(set.len),
-        first: u64::from(first),
-        second: u64::from(second),
+        places: u64::from(first) | u64::from(second) << 16,
         until: view.hide(u64::MAX),
-        enforced: view.hide(0),
-        audited: view.hide(0),
-        allowed: view.hide(0),
+        best: view.hide(0),
         blocking: view.hide(0),
     };
     let turns = if first == second { set.len } else { set.len * 2 };
     view.repeat(turns, &mut s);
-    let found = if s.enforced != 0 {
-        s.enforced
-    } else if s.audited != 0 {
-        s.audited
-    } else {
-        s.allowed
-    };
+    let rank = s.best >> rank::SHIFT;
     Decision {
-        enforced: if s.enforced != 0 { Verdict::Block } else { Verdict::Allow },
-        would_be: if s.enforced | s.audited != 0 { Verdict::Block } else { Verdict::Allow },
-        outcome: Outcome(found as u32),
-        place: (found >> 40) as u16,
+        enforced: if rank == rank::BLOCKS { Verdict::Block } else { Verdict::Allow },
+        would_be: if rank >= rank::WOULD_BLOCK { Verdict::Block } else { Verdict::Allow },
+        outcome: Outcome(s.best as u32),
+        place: (s.best >> 32) as u16,
         blocking: s.blocking as u16,
         until: s.until,
     }

@@ -2,7 +2,8 @@
 
 use core::ffi::c_void;
 
-use agent_common::bytes::{Loop, Step};
+use agent_common::bytes::Step;
+use agent_common::image::Policy;
 use agent_common::sock::{SockState, Who, sock_flags};
 use agent_common::verdict::View;
 use aya_ebpf::helpers::{
@@ -11,37 +12,59 @@ use aya_ebpf::helpers::{
 };
 
 use crate::ctx::{Skb, cookie};
-use crate::maps::{Image, workload_of};
+use crate::maps::{Image, repeat, workload_of};
+
+/// Whose ancestors are asked for. A type each, not a branch: 6.1 lets a `cgroup_skb` program not even contain a call
+/// of `bpf_get_current_ancestor_cgroup_id`.
+trait Origin: Copy {
+    /// Id of the cgroup at `level` above or at the origin; 0 if there is none.
+    fn ancestor(self, level: i32) -> u64;
+}
+
+/// The cgroup of the packet's socket.
+impl Origin for Skb {
+    #[inline(always)]
+    fn ancestor(self, level: i32) -> u64 {
+        // SAFETY: the context of the running program.
+        unsafe { bpf_skb_ancestor_cgroup_id(self.raw(), level) }
+    }
+}
+
+/// The cgroup of the running task.
+#[derive(Clone, Copy)]
+struct Task;
+
+impl Origin for Task {
+    #[inline(always)]
+    fn ancestor(self, level: i32) -> u64 {
+        // SAFETY: a helper that takes a number.
+        unsafe { bpf_get_current_ancestor_cgroup_id(level) }
+    }
+}
 
 /// Looks for the deepest subject above a cgroup. The levels at which subjects lie are known: no others are asked.
-struct Walk {
-    image: Image,
-    skb: *mut c_void,
+struct Walk<O> {
+    origin: O,
+    policy: &'static Policy,
     highest: u64,
     lowest: u64,
     found: u64,
 }
 
-impl Step for Walk {
+impl<O: Origin> Step for Walk<O> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
         let level = self.highest.wrapping_sub(u64::from(i));
         if level < self.lowest || level > self.highest {
             return true;
         }
-        let id = if self.skb.is_null() {
-            // SAFETY: a helper that takes a number.
-            unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) }
-        } else {
-            // SAFETY: the context of the running program.
-            unsafe { bpf_skb_ancestor_cgroup_id(self.skb.cast(), level as i32) }
-        };
+        let id = self.origin.ancestor(level as i32);
         if id == 0 {
             return false;
         }
         match workload_of(id) {
             // A workload that this generation does not know is no subject of it: look further up.
-            Some(w) if self.image.policy().set_of(w).is_some() => {
+            Some(w) if self.policy.set_of(w).is_some() => {
                 self.found = u64::from(w);
                 true
             }
@@ -50,12 +73,13 @@ impl Step for Walk {
     }
 }
 
-#[inline(always)]
-fn walk(image: &Image, skb: *mut c_void) -> u32 {
-    let head = &image.policy().head;
+/// A function of its own, so that its stack is free again before anything is judged. `zero` is a hidden zero.
+#[inline(never)]
+fn walk<O: Origin>(policy: &'static Policy, zero: u64, origin: O) -> u32 {
+    let head = &policy.head;
     let (highest, lowest) = (u64::from(head.max_level), u64::from(head.min_level));
-    let mut w = Walk { image: *image, skb, highest, lowest, found: image.hide(0) };
-    image.repeat((highest.wrapping_sub(lowest) as u32).wrapping_add(1), &mut w);
+    let mut w = Walk { origin, policy, highest, lowest, found: zero };
+    repeat((highest.wrapping_sub(lowest) as u32).wrapping_add(1), &mut w);
     w.found as u32
 }
 
@@ -71,7 +95,7 @@ pub(crate) fn of_packet(image: &Image, skb: &Skb, state: &mut SockState) -> Who 
     if state.stamp == stamp && state.flags & sock_flags::VERIFIED != 0 {
         return who(image, state.workload);
     }
-    state.workload = walk(image, skb.raw().cast());
+    state.workload = walk(image.policy, image.zero(), *skb);
     state.stamp = stamp;
     state.flags |= sock_flags::VERIFIED;
     // SAFETY: the context of the running program.
@@ -82,7 +106,7 @@ pub(crate) fn of_packet(image: &Image, skb: &Skb, state: &mut SockState) -> Who 
 /// The same without memory, where storage could not be had.
 #[inline(always)]
 pub(crate) fn of_packet_unknown(image: &Image, skb: &Skb) -> Who {
-    who(image, walk(image, skb.raw().cast()))
+    who(image, walk(image.policy, image.zero(), *skb))
 }
 
 /// The hint, for hooks that have no packet: what egress found before, else the task's cgroup. It may refuse a call;
@@ -93,7 +117,7 @@ pub(crate) fn of_task(image: &Image, state: &mut SockState) -> Who {
     if state.stamp == stamp {
         return who(image, state.workload);
     }
-    state.workload = walk(image, core::ptr::null_mut());
+    state.workload = walk(image.policy, image.zero(), Task);
     state.stamp = stamp;
     state.flags &= !sock_flags::VERIFIED;
     who(image, state.workload)

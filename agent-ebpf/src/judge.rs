@@ -19,10 +19,10 @@ use crate::maps::Image;
 /// A question, on the caller's stack: no padding, all of it written.
 #[repr(C)]
 pub(crate) struct Ask {
-    flow: Flow,
-    who: Who,
+    pub(crate) flow: Flow,
+    pub(crate) who: Who,
     /// Coarse clock (ns).
-    now: u64,
+    pub(crate) now: u64,
     hook: u64,
     /// Answer: the [`Cached`] decision.
     decision: u64,
@@ -39,6 +39,8 @@ impl Ask {
     }
 }
 
+/// Whom nothing is known of yet.
+pub(crate) const NOBODY: Who = Who { stamp: 0, workload: 0, set: 0 };
 /// Nothing remembered; no decision looks like it (block without violation).
 const MISS: u64 = 1 << 63;
 /// What a function answers that got a null pointer, which callers rule out.

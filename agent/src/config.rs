@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-        let file = RawConfig { errno: Some(Errno::Econnrefused), node: Some("n1".into()), ..RawConfig::default() };
+        let file =
+            RawConfig { errno: Some(Errno::Econnrefused), node: Some("n1".into()), ..RawConfig::default() };
         let flags = RawConfig { node: Some("n2".into()), ..RawConfig::default() };
         let config = flags.or(file).resolve().unwrap();
         assert_eq!((config.node.as_str(), config.knobs.errno), ("n2", libc::ECONNREFUSED as u32));

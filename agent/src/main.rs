@@ -1,12 +1,11 @@
 //! The `ringfence` command.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use agent::cli::client::ClientError;
 use agent::cli::output::{Exit, Style};
 use agent::cli::{check, explain, lookup, run, status, watch};
-use agent::places::COUNTRY_NOTICE;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -35,13 +34,18 @@ enum Verb {
 }
 
 fn long_version() -> &'static str {
-    concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGFENCE_REVISION"), ")\n", "Built-in country data: IP Geolocation by DB-IP (https://db-ip.com), CC BY 4.0")
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (",
+        env!("RINGFENCE_REVISION"),
+        ")\n",
+        "Built-in country data: IP Geolocation by DB-IP (https://db-ip.com), CC BY 4.0"
+    )
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logs(matches!(cli.verb, Verb::Run(_)));
-    let _ = COUNTRY_NOTICE;
     match dispatch(cli.verb) {
         Ok(code) => code,
         Err(error) => {
@@ -66,9 +70,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Status(args) => client()?.block_on(status::status(&args, style, &mut out))?.into(),
         Verb::Check(args) => check::run(&args, &mut out)?,
         Verb::Explain(args) => explain::run(&args, &mut out, &mut io::stderr())?,
-        Verb::Lookup(args) => {
-            lookup::lookup(&args, style, io::stdin(), &mut out, &mut io::stderr())?.into()
-        }
+        Verb::Lookup(args) => lookup::lookup(&args, style, io::stdin(), &mut out, &mut io::stderr())?.into(),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "ringfence", &mut out);
             Exit::Fine.into()
@@ -92,5 +94,10 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
 fn logs(agent: bool) {
     let default = if agent { "info" } else { "error" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }

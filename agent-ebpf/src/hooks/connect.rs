@@ -15,24 +15,25 @@ use aya_ebpf::programs::SockAddrContext;
 
 use crate::ctx::{SockAddr, coarse};
 use crate::identity::{late, of_task, sign};
-use crate::judge::{Ask, judge};
+use crate::judge::{Ask, NOBODY, judge};
 use crate::maps::{Image, count, storage};
 
 #[cgroup_sock_addr(connect4)]
 fn ringfence_connect4(ctx: SockAddrContext) -> i32 {
     let ctx = SockAddr::new(ctx.sock_addr);
-    ask(ctx, &ctx.flow4(), Hook::Connect4)
+    ask(ctx, ctx.flow4(), Hook::Connect4)
 }
 
 #[cgroup_sock_addr(connect6)]
 fn ringfence_connect6(ctx: SockAddrContext) -> i32 {
     let ctx = SockAddr::new(ctx.sock_addr);
-    ask(ctx, &ctx.flow6(), Hook::Connect6)
+    ask(ctx, ctx.flow6(), Hook::Connect6)
 }
 
 /// 1 lets the call go on, 0 refuses it with the policy's errno.
 #[inline(always)]
-pub(super) fn ask(ctx: SockAddr, flow: &Flow, hook: Hook) -> i32 {
+pub(super) fn ask(ctx: SockAddr, flow: Flow, hook: Hook) -> i32 {
+    let mut ask = Ask::new(flow, NOBODY, hook, 0);
     let Some(image) = Image::fetch() else {
         count(Counter::NoImage);
         return 1;
@@ -46,8 +47,8 @@ pub(super) fn ask(ctx: SockAddr, flow: &Flow, hook: Hook) -> i32 {
     if matches!(hook, Hook::Connect4 | Hook::Connect6) {
         state.flags |= sock_flags::CONNECTED;
     }
-    let who = of_task(&image, state);
-    let mut ask = Ask::new(*flow, who, hook, coarse());
+    ask.who = of_task(&image, state);
+    ask.now = coarse();
     if !judge(&image, state, &mut ask).blocked() {
         return 1;
     }

@@ -13,6 +13,7 @@ use agent_common::flow::{Direction, Flow, flags, protocol};
 use agent_common::parse::ip::{Packet, parse};
 use agent_common::sock::{Cached, SLOTS, SockState, adopt, finished, position, sock_flags};
 use agent_common::wire::{Counter, Hook};
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use aya_log_ebpf::debug;
@@ -20,7 +21,7 @@ use aya_log_ebpf::debug;
 use crate::ctx::{Skb, coarse};
 use crate::emit::Rings;
 use crate::identity::{late, of_packet, of_packet_unknown};
-use crate::judge::{Ask, decide_only, judge};
+use crate::judge::{Ask, NOBODY, decide_only, judge};
 use crate::maps::{Image, add, count, storage};
 
 const PASS: i32 = 1;
@@ -37,21 +38,29 @@ fn ringfence_egress(ctx: SkBuffContext) -> i32 {
     if sock.is_null() {
         return PASS;
     }
-    let (flow, tcp) = match parse(&skb) {
-        Some(p) => (outbound(&p), Tcp::of(&skb, &p)),
-        None => {
-            count(Counter::Unreadable);
-            debug!(&ctx, "egress: unreadable packet of {} bytes", skb.len());
-            (UNREADABLE, Tcp::NONE)
-        }
-    };
+    let mut ask = Ask::new(UNREADABLE, NOBODY, Hook::Egress, 0);
+    let tcp = Tcp(read(skb.raw(), image.zero(), &mut ask.flow));
+    if ask.flow.flags & flags::UNREADABLE != 0 {
+        unreadable(skb.raw());
+    }
     let Some(state) = storage(sock, true) else {
         count(Counter::NoStorage);
-        let who = of_packet_unknown(&image, &skb);
-        return ret(decide_only(&image, &mut Ask::new(flow, who, Hook::Egress, 0)));
+        ask.who = of_packet_unknown(&image, &skb);
+        return ret(decide_only(&image, &mut ask));
     };
     late(skb.raw().cast(), state);
-    remember(&image, &skb, state, flow, tcp)
+    if state.flags & sock_flags::LOCAL == 0 {
+        locate(skb.raw(), image.zero(), state);
+    }
+    remember(&image, &skb, state, &mut ask, tcp)
+}
+
+/// Out of line for the stack's sake, like [`read`].
+#[inline(never)]
+fn unreadable(skb: *mut __sk_buff) {
+    count(Counter::Unreadable);
+    let ctx = SkBuffContext::new(skb);
+    debug!(&ctx, "egress: unreadable packet of {} bytes", ctx.len());
 }
 
 const UNREADABLE: Flow = Flow {
@@ -62,15 +71,29 @@ const UNREADABLE: Flow = Flow {
     flags: flags::UNREADABLE | flags::NO_PORT,
 };
 
-#[inline(always)]
-fn outbound(p: &Packet) -> Flow {
-    Flow {
-        remote: p.destination,
-        port: p.destination_port,
-        protocol: p.protocol,
-        direction: Direction::Outbound,
-        flags: p.flags,
-    }
+/// Fills `flow` if the packet can be read. A function of its own, so that its stack is free again before anything is
+/// judged; hence integers and one pointer in, one integer out.
+#[inline(never)]
+fn read(skb: *mut __sk_buff, zero: u64, flow: &mut Flow) -> u64 {
+    let skb = Skb::new(skb, zero);
+    let Some(p) = parse(&skb) else { return Tcp::NONE.0 };
+    flow.remote.hi = p.destination.hi;
+    flow.remote.lo = p.destination.lo;
+    flow.port = p.destination_port;
+    flow.protocol = p.protocol;
+    flow.flags = p.flags;
+    Tcp::of(&skb, &p).0
+}
+
+/// Where a socket sends from, for its records: found once. A connection's does not change; of a datagram socket's the
+/// first stands. Out of line like [`read`].
+#[inline(never)]
+fn locate(skb: *mut __sk_buff, zero: u64, state: &mut SockState) {
+    let Some(p) = parse(&Skb::new(skb, zero)) else { return };
+    state.local.hi = p.source.hi;
+    state.local.lo = p.source.lo;
+    state.local_port = u64::from(p.source_port);
+    state.flags |= sock_flags::LOCAL;
 }
 
 #[inline(always)]
@@ -78,20 +101,18 @@ fn ret(verdict: Cached) -> i32 {
     if verdict.blocked() { DROP } else { PASS }
 }
 
-/// What of a TCP header matters here (RFC 9293 section 3.1).
+/// What of a TCP header matters here (RFC 9293 section 3.1): flags in bits 0..8, bit 8 with payload, the length of all
+/// headers from bit 16 on.
 #[derive(Clone, Copy)]
-struct Tcp {
-    flags: u32,
-    header: u32,
-    payload: bool,
-}
+struct Tcp(u64);
 
 impl Tcp {
-    const NONE: Self = Self { flags: 0, header: 0, payload: false };
-    const FIN: u32 = 1;
-    const SYN: u32 = 2;
-    const RST: u32 = 4;
-    const ACK: u32 = 16;
+    const NONE: Self = Self(0);
+    const FIN: u64 = 1;
+    const SYN: u64 = 2;
+    const RST: u64 = 4;
+    const ACK: u64 = 16;
+    const PAYLOAD: u64 = 1 << 8;
 
     /// A TCP header that is cut short counts as one without flags: the flow is judged all the same.
     #[inline(always)]
@@ -101,46 +122,59 @@ impl Tcp {
         }
         let Some(b) = skb.load::<2>(p.upper.wrapping_add(12)) else { return Self::NONE };
         let header = p.upper.wrapping_add(u32::from(b[0] >> 4) * 4);
-        Self { flags: u32::from(b[1]), header, payload: skb.len() > header }
+        let payload = if skb.len() > header { Self::PAYLOAD } else { 0 };
+        Self(u64::from(b[1]) | payload | u64::from(header) << 16)
+    }
+
+    const fn is_first(self) -> bool {
+        self.0 & Self::SYN != 0
     }
 
     const fn is_answer(self) -> bool {
-        self.flags & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
+        self.0 & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
     }
 
     const fn is_last(self) -> bool {
-        self.flags & (Self::FIN | Self::RST) != 0
+        self.0 & (Self::FIN | Self::RST) != 0
+    }
+
+    const fn has_payload(self) -> bool {
+        self.0 & Self::PAYLOAD != 0
+    }
+
+    const fn header(self) -> u64 {
+        self.0 >> 16
     }
 }
 
 #[inline(always)]
-fn remember(image: &Image, skb: &Skb, state: &mut SockState, mut flow: Flow, tcp: Tcp) -> i32 {
+fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp: Tcp) -> i32 {
     if tcp.is_answer() {
         // Sent for the listener, before there is a socket of this connection: judged, but its record is the
         // connection's own, which begins with its first packet.
-        flow.direction = Direction::Inbound;
-        let who = of_packet(image, skb, state);
-        return ret(decide_only(image, &mut Ask::new(flow, who, Hook::Egress, 0)));
+        ask.flow.direction = Direction::Inbound;
+        ask.who = of_packet(image, skb, state);
+        return ret(decide_only(image, ask));
     }
-    if tcp.flags & Tcp::SYN != 0 {
+    if tcp.is_first() {
         state.flags |= sock_flags::CONNECTED;
     }
-    if state.flags & sock_flags::CONNECTED == 0 && flow.protocol == protocol::TCP {
+    if state.flags & sock_flags::CONNECTED == 0 && ask.flow.protocol == protocol::TCP {
         adopt(state, skb.cookie());
         if state.flags & sock_flags::ACCEPTED != 0 {
-            flow.direction = Direction::Inbound;
+            ask.flow.direction = Direction::Inbound;
         }
     }
-    let who = of_packet(image, skb, state);
-    let now = coarse();
-    let mut ask = Ask::new(flow, who, Hook::Egress, now);
-    if judge(image, state, &mut ask).blocked() {
+    ask.who = of_packet(image, skb, state);
+    ask.now = coarse();
+    if judge(image, state, ask).blocked() {
         return DROP;
     }
-    let at = position(&flow);
+    let at = position(&ask.flow);
     tally(skb, state, at, tcp);
     if tcp.is_last() {
-        finished(image, &Rings::new(image, Hook::Egress as u32), state, at, &who, now, tcp.payload);
+        let rings = Rings::new(image, Hook::Egress as u32);
+        finished(image, &rings, state, at, &ask.who, ask.now, tcp.has_payload());
     }
     PASS
 }
@@ -150,6 +184,6 @@ fn remember(image: &Image, skb: &Skb, state: &mut SockState, mut flow: Flow, tcp
 fn tally(skb: &Skb, state: &mut SockState, at: usize, tcp: Tcp) {
     let more = skb.segments().saturating_sub(1);
     let slot = &mut state.slots[at & (SLOTS - 1)];
-    add(&mut slot.tx_bytes, u64::from(skb.len()) + u64::from(more) * u64::from(tcp.header));
+    add(&mut slot.tx_bytes, u64::from(skb.len()) + u64::from(more) * tcp.header());
     add(&mut slot.tx_packets, 1 + u64::from(more));
 }

@@ -15,11 +15,11 @@ use crate::ctx::SockAddr;
 #[cgroup_sock_addr(sendmsg4)]
 fn ringfence_sendmsg4(ctx: SockAddrContext) -> i32 {
     let ctx = SockAddr::new(ctx.sock_addr);
-    ask(ctx, &ctx.flow4(), Hook::Sendmsg4)
+    ask(ctx, ctx.flow4(), Hook::Sendmsg4)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 fn ringfence_sendmsg6(ctx: SockAddrContext) -> i32 {
     let ctx = SockAddr::new(ctx.sock_addr);
-    ask(ctx, &ctx.flow6(), Hook::Sendmsg6)
+    ask(ctx, ctx.flow6(), Hook::Sendmsg6)
 }

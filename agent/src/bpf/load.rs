@@ -4,6 +4,7 @@ use agent_common::control::Control;
 use aya::maps::{Array, MapData, MapError};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use aya_log::EbpfLogger;
 use thiserror::Error;
 
 use super::image::take;
@@ -89,9 +90,20 @@ pub fn seed(ebpf: &mut Ebpf) -> Result<Array<MapData, Control>, LoadError> {
     getrandom(&mut bytes).map_err(LoadError::Random)?;
     let bits = u128::from_ne_bytes(bytes);
     let key = [(bits >> 64) as u64, bits as u64];
-    control.set(0, Control { epoch: 1, key, zero: 0 }, 0)
+    control
+        .set(0, Control { epoch: 1, key, zero: 0 }, 0)
         .map_err(|source| LoadError::Map { name: "CONTROL", source })?;
     Ok(control)
+}
+
+/// Debug lines of the kernel programs.
+pub type KernelLog = EbpfLogger<&'static dyn log::Log>;
+
+/// Takes the kernel programs' debug lines; none if the object has none.
+pub fn kernel_log(ebpf: &mut Ebpf) -> Option<KernelLog> {
+    EbpfLogger::init(ebpf)
+        .inspect_err(|error| tracing::debug!(%error, "the kernel programs' debug lines are not available"))
+        .ok()
 }
 
 fn getrandom(buffer: &mut [u8]) -> std::io::Result<()> {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::model::Event;
 use super::model::flow::{
-    Endpoint, FenceOutcome, FlowEvent, Place, ProcessingRecord, Process, Protocol, Traffic,
+    Endpoint, FenceOutcome, FlowEvent, Place, Process, ProcessingRecord, Protocol, Traffic,
 };
 use super::model::words::{Direction, Hook, Mode, Phase, Reason, Severity, Verdict};
 use crate::identity::cgroups::CgroupFs;
@@ -59,7 +59,8 @@ impl Enricher {
     }
 
     fn wall(&self, boot: u64) -> Timestamp {
-        Timestamp::from_nanosecond(i128::from(boot) + self.clock.wall_minus_boot).unwrap_or(Timestamp::UNIX_EPOCH)
+        Timestamp::from_nanosecond(i128::from(boot) + self.clock.wall_minus_boot)
+            .unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     /// One event. Its numbers were checked by `decode`; what they point to may be gone.
@@ -89,7 +90,8 @@ impl Enricher {
             generation: e.generation.into(),
             place: self.place(manifest, e),
             remote: Endpoint::new(IpAddr::from(e.remote), e.port),
-            local: (e.flags & event_flags::LOCAL != 0).then(|| Endpoint::new(IpAddr::from(e.local), e.local_port)),
+            local: (e.flags & event_flags::LOCAL != 0)
+                .then(|| Endpoint::new(IpAddr::from(e.local), e.local_port)),
             protocol: Protocol(e.protocol),
             direction: if e.direction == 0 { Direction::Outbound } else { Direction::Inbound },
             hook: hook(e.hook),
@@ -110,6 +112,7 @@ impl Enricher {
             duration: matches!(phase, Phase::Close)
                 .then(|| Duration::from_nanos(e.time.saturating_sub(e.opened))),
             repeats: e.repeats,
+            folded: e.folded,
             partial: false,
         };
         Event::of_flow(self.wall(e.time), flow)
@@ -228,22 +231,12 @@ const fn severity(severity: schema::Severity) -> Severity {
     }
 }
 
+/// `decode` let no other number through.
 fn phase(phase: u8) -> Phase {
-    match wire::Phase::try_from(phase) {
-        Ok(wire::Phase::Verdict) => Phase::Verdict,
-        Ok(wire::Phase::Repeat) => Phase::Repeat,
-        Ok(wire::Phase::Close) => Phase::Close,
-        Ok(wire::Phase::Open) | Err(_) => Phase::Open,
-    }
+    wire::Phase::try_from(phase).map_or(Phase::Open, Phase::from)
 }
 
+/// As above.
 fn hook(hook: u8) -> Hook {
-    match wire::Hook::try_from(hook) {
-        Ok(wire::Hook::Connect4) => Hook::Connect4,
-        Ok(wire::Hook::Connect6) => Hook::Connect6,
-        Ok(wire::Hook::Sendmsg4) => Hook::Sendmsg4,
-        Ok(wire::Hook::Sendmsg6) => Hook::Sendmsg6,
-        Ok(wire::Hook::Release) => Hook::SockRelease,
-        Ok(wire::Hook::Egress) | Err(_) => Hook::Egress,
-    }
+    wire::Hook::try_from(hook).map_or(Hook::Egress, Hook::from)
 }

@@ -16,6 +16,7 @@ use super::model::notice::Lost;
 use super::model::words::{Kind, LostReason};
 use super::model::{Body, Event};
 use crate::bpf::image::KernelCounters;
+use crate::bpf::load::KernelLog;
 
 /// The flow ring does not wake anybody; it is looked at this often. It holds 4 MiB: 24,000 events.
 const LOOK: Duration = Duration::from_millis(20);
@@ -42,6 +43,8 @@ pub struct Reader {
     violations: RingBuf<MapData>,
     flows: RingBuf<MapData>,
     kernel: KernelCounters,
+    /// The kernel programs' debug lines; they only come at log level debug.
+    logs: Option<KernelLog>,
     enricher: Enricher,
     hub: Arc<Hub>,
     counts: Arc<ReaderCounts>,
@@ -57,13 +60,14 @@ impl Reader {
         violations: RingBuf<MapData>,
         flows: RingBuf<MapData>,
         kernel: KernelCounters,
+        logs: Option<KernelLog>,
         enricher: Enricher,
         hub: Arc<Hub>,
         counts: Arc<ReaderCounts>,
     ) -> Self {
         let announced = [0; Counter::ALL.len()];
         let batch = Vec::with_capacity(BATCH);
-        Self { violations, flows, kernel, enricher, hub, counts, announced, undecodable: 0, batch }
+        Self { violations, flows, kernel, logs, enricher, hub, counts, announced, undecodable: 0, batch }
     }
 
     /// Reads until told to stop, then what is left.
@@ -75,6 +79,7 @@ impl Reader {
             if counted.elapsed() >= COUNT {
                 counted = Instant::now();
                 self.tell_losses();
+                self.logs.iter_mut().for_each(KernelLog::flush);
             }
         }
         self.drain();

@@ -24,7 +24,9 @@ const NAMES: usize = 65_536;
 #[derive(Debug, Error)]
 pub enum CgroupError {
     /// No cgroup2 file system anywhere.
-    #[error("no cgroup2 file system is mounted: mount one (`mount -t cgroup2 none /sys/fs/cgroup`) or boot without `systemd.unified_cgroup_hierarchy=0`")]
+    #[error(
+        "no cgroup2 file system is mounted: mount one (`mount -t cgroup2 none /sys/fs/cgroup`) or boot without `systemd.unified_cgroup_hierarchy=0`"
+    )]
     NotMounted,
     /// The directory given is no cgroup.
     #[error("{} is not in a cgroup2 file system: --cgroup-root wants a directory like /sys/fs/cgroup/system.slice", path.display())]
@@ -127,7 +129,9 @@ impl CgroupFs {
                 self.keep(m.ino(), &name);
             }
             let Ok(entries) = fs::read_dir(&directory) else { continue };
-            todo.extend(entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+            todo.extend(
+                entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()),
+            );
         }
     }
 

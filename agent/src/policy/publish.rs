@@ -18,11 +18,11 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use thiserror::Error;
 
+use super::CgroupPath;
 use super::compile::{Clock, CompileError, Settings, Workload, compile};
 use super::image::world;
 use super::in_force::{History, InForce};
 use super::set::PolicySet;
-use super::CgroupPath;
 use crate::bpf::image::{ImageMaps, NewIndex, PublishError};
 use crate::identity::cgroups::{CgroupError, CgroupFs};
 use crate::places::{FileError, MIN_KNOWN_SHARE, PlaceTable, PlacesError, WorldBuilder, read_data_file};
@@ -88,7 +88,8 @@ impl Default for Data {
 
 impl Data {
     fn builder(&self) -> Result<WorldBuilder, PublicationError> {
-        let name = |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let name =
+            |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let mut builder = match &self.country_db {
             None => WorldBuilder::builtin(),
             Some(path) => WorldBuilder::country_db(read_data_file(path)?, name(path)),
@@ -138,7 +139,13 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher over the kernel's maps; nothing is published yet.
     #[must_use]
-    pub fn new(maps: ImageMaps, cgroups: Arc<CgroupFs>, history: Arc<History>, data: Data, knobs: Knobs) -> Self {
+    pub fn new(
+        maps: ImageMaps,
+        cgroups: Arc<CgroupFs>,
+        history: Arc<History>,
+        data: Data,
+        knobs: Knobs,
+    ) -> Self {
         Self {
             maps,
             cgroups,
@@ -273,12 +280,8 @@ impl Publisher {
     /// What could be done is done.
     pub fn follow_cgroups(&mut self) -> Result<(), PublicationError> {
         let Some(now) = self.history.now() else { return Ok(()) };
-        let workloads: Vec<Workload> = now
-            .manifest
-            .workloads
-            .iter()
-            .map(|w| Workload { id: w.id, path: w.path.clone() })
-            .collect();
+        let workloads: Vec<Workload> =
+            now.manifest.workloads.iter().map(|w| Workload { id: w.id, path: w.path.clone() }).collect();
         if self.identify(&workloads)? {
             self.maps.bump_epoch()?;
         }

@@ -87,7 +87,12 @@ impl AgentBackend {
                 events_out: taken.saturating_sub(undecodable),
                 lost: lose(LostReason::Decode, undecodable),
             },
-            StopCounts { stop: "enrich".into(), events_in: published, events_out: published, lost: Vec::new() },
+            StopCounts {
+                stop: "enrich".into(),
+                events_in: published,
+                events_out: published,
+                lost: Vec::new(),
+            },
         ]
     }
 }
@@ -185,7 +190,11 @@ impl Backend for AgentBackend {
             .iter()
             .map(|f| FenceOutcome {
                 fence: Arc::from(f.fence.as_str()),
-                mode: if f.mode == "Enforce" { crate::events::model::words::Mode::Enforce } else { crate::events::model::words::Mode::Audit },
+                mode: if f.mode == "Enforce" {
+                    crate::events::model::words::Mode::Enforce
+                } else {
+                    crate::events::model::words::Mode::Audit
+                },
                 verdict: verdict(f.verdict),
                 rule: f.rule.as_deref().map(Arc::from),
                 reason: reason(f.reason),
@@ -196,8 +205,7 @@ impl Backend for AgentBackend {
             would_be: verdict(answer.would_be),
             reason: reason(answer.reason),
             fence: answer.fence,
-            rule: answer.rule.clone(),
-            matched: answer.rule,
+            rule: answer.rule,
             outcomes: outcomes.into(),
             place: self.lookup(target.address).place,
             generation: now.manifest.generation.into(),
@@ -245,7 +253,6 @@ fn nothing_in_force() -> Explanation {
         reason: Reason::NoFence,
         fence: None,
         rule: None,
-        matched: None,
         outcomes: Arc::new([]),
         place: Arc::default(),
         generation: 0,

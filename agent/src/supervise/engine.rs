@@ -97,9 +97,14 @@ impl Engine {
         let Some(files) = last_good::load(&self.state_dir)? else {
             return Err(refused.context(format!("the policy {} is refused", path.display())));
         };
-        tracing::error!(error = format!("{refused:#}"), "the policy is refused: the last good one stays in force");
+        tracing::error!(
+            error = format!("{refused:#}"),
+            "the policy is refused: the last good one stays in force"
+        );
         let checked = self.check(&files);
-        let Some(set) = checked else { bail!("the last good policy is refused by this version: mend {}", path.display()) };
+        let Some(set) = checked else {
+            bail!("the last good policy is refused by this version: mend {}", path.display())
+        };
         self.publish(set, &files, false)?;
         self.tell(PolicyOutcome::Refused, Some(format!("{refused:#}")));
         Ok(())
@@ -129,7 +134,8 @@ impl Engine {
         let step = (clock.wall_minus_boot - self.clock.wall_minus_boot).abs() > CLOCK_STEP_NS;
         let boundary = self.next_boundary.is_some_and(|b| Timestamp::now() >= b);
         if step || boundary {
-            let why = if step { "the wall clock was set" } else { "a jurisdiction group changed with the date" };
+            let why =
+                if step { "the wall clock was set" } else { "a jurisdiction group changed with the date" };
             tracing::info!(why, "publishing again");
             self.republish(false);
         }
@@ -139,7 +145,10 @@ impl Engine {
         if let Some(path) = self.policy.clone()
             && let Err(error) = self.try_files(&path, false)
         {
-            tracing::error!(error = format!("{error:#}"), "the policy is refused as a whole: the last good one stays in force");
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the policy is refused as a whole: the last good one stays in force"
+            );
             self.tell(PolicyOutcome::Refused, Some(format!("{error:#}")));
         }
         let stamp = stamps(&self.data);

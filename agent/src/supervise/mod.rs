@@ -29,7 +29,7 @@ use self::backend::AgentBackend;
 use self::engine::{Engine, Message};
 use crate::bpf::attach::{HOOKS, attach};
 use crate::bpf::image::{ImageMaps, KernelCounters, take};
-use crate::bpf::load::{Loaded, load, seed};
+use crate::bpf::load::{Loaded, kernel_log, load, seed};
 use crate::bpf::object::OBJECT;
 use crate::config::Config;
 use crate::events::enrich::Enricher;
@@ -81,13 +81,13 @@ pub fn run(config: &Config) -> Result<()> {
 
     attach(&mut ebpf, &root, &HOOKS)?;
     log_attached(&programs, &root);
-    let _logs = kernel_logs(&runtime, &mut ebpf);
 
     let (sender, receiver) = mpsc::channel();
     let watching = watcher::watch(config, &root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, &root, history, counts, programs, cgroups));
+    let backend: Arc<dyn Backend> =
+        Arc::new(AgentBackend::new(config, &root, history, counts, programs, cgroups));
     say(&hub, &*backend, State::Ready, None);
     let served = runtime.block_on(async {
         let ended = shutdown()?;
@@ -130,7 +130,8 @@ fn reader(
 ) -> Result<Reader> {
     let violations: RingBuf<MapData> = take(ebpf, "VIOLATIONS")?;
     let flows: RingBuf<MapData> = take(ebpf, "FLOWS")?;
-    Ok(Reader::new(violations, flows, counters, enricher, Arc::clone(hub), Arc::clone(counts)))
+    let logs = kernel_log(ebpf);
+    Ok(Reader::new(violations, flows, counters, logs, enricher, Arc::clone(hub), Arc::clone(counts)))
 }
 
 fn log_attached(programs: &[Loaded], root: &Path) {
@@ -138,31 +139,6 @@ fn log_attached(programs: &[Loaded], root: &Path) {
         tracing::debug!(program = p.name, instructions = p.instructions, "verified");
     }
     tracing::info!(cgroup = %root.display(), hooks = HOOKS.len(), "attached: verdicts are given from now on");
-}
-
-/// Debug lines of the kernel programs, at the level that the agent logs at.
-fn kernel_logs(runtime: &tokio::runtime::Runtime, ebpf: &mut Ebpf) -> Option<tokio::task::JoinHandle<()>> {
-    let _inside = runtime.enter();
-    let logger = match aya_log::EbpfLogger::init(ebpf) {
-        Ok(logger) => logger,
-        Err(error) => {
-            tracing::debug!(%error, "the kernel programs' debug lines are not available");
-            return None;
-        }
-    };
-    let mut logger = match tokio::io::unix::AsyncFd::register(logger) {
-        Ok(fd) => fd,
-        Err(error) => {
-            tracing::debug!(%error, "the kernel programs' debug lines can't be waited for");
-            return None;
-        }
-    };
-    Some(runtime.spawn(async move {
-        while let Ok(mut ready) = logger.readable_mut().await {
-            ready.get_inner_mut().flush();
-            ready.clear_ready();
-        }
-    }))
 }
 
 fn say(hub: &Hub, backend: &dyn Backend, state: State, detail: Option<Arc<str>>) {

@@ -46,9 +46,7 @@ pub(super) fn watch(config: &Config, root: &Path, engine: &Sender<Message>) -> R
         }
     })
     .context("watching cgroups (inotify)")?;
-    cgroups
-        .watch(root, RecursiveMode::Recursive)
-        .with_context(|| format!("watching {}", root.display()))?;
+    cgroups.watch(root, RecursiveMode::Recursive).with_context(|| format!("watching {}", root.display()))?;
     Ok(Watching { _files: files, _cgroups: cgroups })
 }
 
