@@ -433,6 +433,7 @@ pub fn recall<V: View, S: Sink>(
 }
 
 /// Remembers a fresh decision in the flow's slot, and tells what is to be told.
+#[expect(clippy::too_many_arguments, reason = "a struct of them would cost the kernel side its stack")]
 #[inline(always)]
 pub fn record<V: View, S: Sink>(
     view: &V,

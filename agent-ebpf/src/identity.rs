@@ -132,7 +132,11 @@ pub(crate) fn known(image: &Image, state: &SockState) -> Who {
 /// Who made or connected the socket. Read in the caller's context only.
 #[inline(always)]
 pub(crate) fn sign(state: &mut SockState) {
-    state.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if state.pid == pid {
+        return;
+    }
+    state.pid = pid;
     state.uid = bpf_get_current_uid_gid() as u32;
     if let Ok(comm) = bpf_get_current_comm() {
         state.comm = comm;

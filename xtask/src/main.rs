@@ -11,6 +11,7 @@ mod build_ebpf;
 mod check;
 mod demo;
 mod kernel_side;
+mod refresh_data;
 mod run;
 mod setup;
 mod test;
@@ -47,6 +48,7 @@ enum Verb {
     Vm(vm::Args),
     Demo(demo::Args),
     Bench(bench::Args),
+    RefreshData(refresh_data::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Vm(args) => vm::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::RefreshData(args) => refresh_data::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

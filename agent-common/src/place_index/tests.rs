@@ -56,7 +56,7 @@ proptest! {
         starts4.entry(0).or_insert(7);
         // One crowded bucket, so that the binary search has something to halve.
         for i in 0..2000u32 { starts4.insert(0x0a00_0000 + i * 3, (i % 4000) as u16); }
-        for i in 0..3000u128 { starts.insert((0x2a02_0000_1000_0000u128 << 64) + (i * 5 << 64), (i % 4000) as u16); }
+        for i in 0..3000u128 { starts.insert((0x2a02_0000_1000_0000u128 << 64) + ((i * 5) << 64), (i % 4000) as u16); }
         let r6: Vec<_> = starts.into_iter().collect();
         let r4: Vec<_> = starts4.into_iter().collect();
         let mut index = empty();

@@ -69,6 +69,7 @@ pub fn attach(ebpf: &mut Ebpf, root: &Path, hooks: &[HookProgram]) -> Result<(),
     let mode = CgroupAttachMode::Single;
     for h in hooks {
         let program = ebpf.program_mut(h.program).ok_or(AttachError::Missing(h.program))?;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "aya's enum: other kinds of program are not ours")]
         let done = match program {
             Program::CgroupSkb(p) => {
                 let direction = h.direction.ok_or(AttachError::Missing(h.program))?;

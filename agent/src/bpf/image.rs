@@ -118,7 +118,7 @@ impl ImageMaps {
     pub fn take(ebpf: &mut Ebpf, control: Array<MapData, Control>) -> Result<Self, LoadError> {
         let mut outer = |name: &'static str| match ebpf.take_map(name) {
             Some(Map::ArrayOfMaps(m)) => Ok(m),
-            _ => Err(LoadError::NoMap(name)),
+            Some(_) | None => Err(LoadError::NoMap(name)),
         };
         let (policies, indexes) = (outer("POLICIES")?, outer("INDEXES")?);
         let identity = take(ebpf, "IDENTITY")?;

@@ -63,6 +63,7 @@ pub fn load(object: &[u8]) -> Result<(Ebpf, Vec<Loaded>), LoadError> {
     let mut ebpf = EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(object)?;
     let mut loaded = Vec::new();
     for (name, program) in ebpf.programs_mut() {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "aya's enum: other kinds of program are not ours")]
         let result = match program {
             Program::CgroupSkb(p) => p.load().and_then(|()| p.info()),
             Program::CgroupSock(p) => p.load().and_then(|()| p.info()),

@@ -9,6 +9,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::builtin;
+use super::database::CountryData;
 use super::error::PlacesError;
 use super::flatten::{Marks, flatten};
 use super::layers::Stack;
@@ -44,16 +45,16 @@ impl WorldBuilder {
     /// Above the country database that is built into the binary.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::above(Base::BuiltIn)
+        Self::on(Base::BuiltIn)
     }
 
     /// Above a country database file (MMDB, any known schema), which [`build`](Self::build) reads.
     #[must_use]
     pub fn country_db(bytes: Vec<u8>, name: impl Into<String>) -> Self {
-        Self::above(Base::File { bytes: Arc::new(bytes), name: name.into() })
+        Self::on(Base::File { bytes: Arc::new(bytes), name: name.into() })
     }
 
-    fn above(base: Base) -> Self {
+    fn on(base: Base) -> Self {
         Self {
             base,
             providers: Vec::new(),
@@ -132,6 +133,11 @@ impl WorldBuilder {
                 mmdb::read(bytes, name, Demand { share: self.min_known_share, small }, today)?
             }
         };
+        self.above(country, today)
+    }
+
+    /// Lays everything above a country database that has been read.
+    pub(super) fn above(&self, country: CountryData, today: Date) -> Result<World, PlacesError> {
         let mut stack = Stack::new();
         stack.lay_anycast(today)?;
         stack.lay_providers(&self.providers, today)?;

@@ -47,3 +47,41 @@ pub fn pack_country_db(mmdb: &[u8], mut head: Head, today: Date) -> Result<Vec<u
     head.insert("sha256".to_owned(), data.source.digest.clone().unwrap_or_default());
     packed::encode(&data, head).map_err(|error| refused(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+    use sha2::{Digest, Sha256};
+
+    use super::{COUNTRY_NOTICE, country, country_head};
+    use crate::places::mmdb::hex;
+
+    /// Over every range's start and country, both families; changes with each refresh.
+    const DIGEST: &str = "afd7b0501801e177803def1d787c168dffba335e2cc58439aa6ed6c9cf61f708";
+
+    #[test]
+    fn no_range_of_the_built_in_database_has_changed() {
+        let data = country(date(2026, 6, 2)).unwrap();
+        let mut digest = Sha256::new();
+        let name = |fact: u16| {
+            data.facts[usize::from(fact)].country.map_or("--".to_owned(), |code| code.to_string())
+        };
+        let starts = data.v4.as_slice().iter().map(|step| (u128::from(step.0), step.1));
+        for (start, fact) in starts.chain(data.v6.as_slice().iter().copied()) {
+            digest.update(start.to_be_bytes());
+            digest.update(name(fact));
+        }
+        assert_eq!(hex(&digest.finalize()), DIGEST, "after a refresh this is the new digest");
+        assert!(data.v4.as_slice().len() > 300_000 && data.v6.as_slice().len() > 300_000);
+        assert!(data.warnings.is_empty(), "{:?}", data.warnings);
+    }
+
+    #[test]
+    fn the_head_carries_source_licence_and_notice_in_clear_text() {
+        let head = country_head().unwrap();
+        assert_eq!(head["licence"], "CC BY 4.0");
+        assert_eq!(head["date"], "2026-06-01");
+        assert_eq!(head["sha256"].len(), 64);
+        assert!(COUNTRY_NOTICE.starts_with(&head["notice"]));
+    }
+}

@@ -1,8 +1,9 @@
 //! The last step: candidates, marks and countries laid over each other, and each distinct combination numbered.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use agent_common::address::{Address, Judged};
 use agent_common::image::PlaceKind;
 use agent_common::limits::MAX_PLACES;
 use ipnet::IpNet;
@@ -30,13 +31,21 @@ pub(crate) struct Marks {
     v6: Steps<u128>,
 }
 
+/// The value of a resolver's network.
+const RESOLVER: u16 = 0;
+
 impl Marks {
     pub(crate) fn new(resolvers: &[IpAddr], cidr_sets: &[(u32, Vec<IpNet>)]) -> Result<Self, PlacesError> {
-        // A network's value is a position here: a set's id, or the mark of a resolver.
+        // A network's value is a position here; the first stands for the resolvers.
         let mut meanings: Interner<Option<u32>> = Interner::new(None);
         let mut nets = Nets::default();
         for address in resolvers {
-            nets.push(normalise(IpNet::from(*address))?, 0);
+            match Address::from(*address).judged() {
+                Judged::V4(bits) => nets.push(IpAddr::V4(Ipv4Addr::from_bits(bits)).into(), RESOLVER),
+                Judged::V6(address) => nets.push(IpAddr::from(address).into(), RESOLVER),
+                // Two addresses are behind it: neither alone is the resolver.
+                Judged::Teredo { .. } => {}
+            }
         }
         for (id, set) in cidr_sets {
             let value = meanings.number(Some(*id));

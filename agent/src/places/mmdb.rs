@@ -28,7 +28,7 @@ mod record;
 mod tree;
 
 use record::{Form, Record};
-use tree::{Leaf, Tree, TreeError};
+use tree::{Leaf, Tree};
 
 /// A whole database has hundreds of thousands of networks.
 const MIN_NETWORKS: usize = 1000;
@@ -146,7 +146,7 @@ fn steps<K: Key>(
 ) -> Result<Steps<K>, String> {
     let mut steps = Steps::with_capacity(1 << 12);
     let mut failed = None;
-    tree.walk(root, depth, skip, |leaf: Leaf| {
+    let walked = tree.walk(root, depth, skip, |leaf: Leaf| {
         let (key, address) = key(leaf.first);
         match records.number(leaf.record, address) {
             Ok(number) => steps.push(key, number),
@@ -156,12 +156,12 @@ fn steps<K: Key>(
             failed = Some(format!("it has more than {MAX_RANGES} ranges"));
         }
         failed.is_none()
-    })
-    .or_else(|error| match error {
-        TreeError::Stopped => Ok(()),
-        error => Err(error.to_string()),
-    })?;
-    failed.map_or(Ok(steps), Err)
+    });
+    match (walked, failed) {
+        (_, Some(why)) => Err(why),
+        (Err(error), None) => Err(error.to_string()),
+        (Ok(()), None) => Ok(steps),
+    }
 }
 
 /// Records by their place in the file: a database has millions of networks and a few hundred records.

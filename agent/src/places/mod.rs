@@ -32,6 +32,8 @@ mod providers;
 mod regions;
 mod special;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod world;
 
 pub use builder::{MIN_KNOWN_SHARE, WorldBuilder};

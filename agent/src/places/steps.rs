@@ -144,6 +144,13 @@ mod tests {
     }
 
     #[test]
+    fn a_network_is_open_through_its_last_address() {
+        let all = |open: &[Net<u32>]| open.iter().map(|net| net.value).sum();
+        let steps = Steps::nested(vec![net(16, 31, 1), net(31, 31, 2), net(16, 16, 4)], all);
+        assert_eq!(steps.into_vec(), [(0, 0), (16, 5), (17, 1), (31, 3), (32, 0)]);
+    }
+
+    #[test]
     fn equal_neighbours_are_merged() {
         let steps = Steps::nested(vec![net(0, 7, 1), net(8, 15, 1)], innermost);
         assert_eq!(steps.into_vec(), [(0, 1), (16, 0)]);

@@ -63,6 +63,15 @@ impl CgroupPath {
         self.0.split('/').filter(|part| !part.is_empty()).count().try_into().unwrap_or(u32::MAX)
     }
 
+    /// This path, its parent, and so on up to `/`.
+    pub(crate) fn and_above(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self.clone()), |path| match path.0.rsplit_once('/') {
+            _ if path.0 == "/" => None,
+            Some((above, _)) if !above.is_empty() => Some(Self(above.to_owned())),
+            Some(_) | None => Some(Self::root()),
+        })
+    }
+
     /// Whether `other` is this cgroup or lies below it. Parts count, not characters: `/a` does not hold `/ab`.
     #[must_use]
     pub fn holds(&self, other: &Self) -> bool {
@@ -108,6 +117,13 @@ mod tests {
         ] {
             assert_eq!(CgroupPath::parse(text), Err(why), "{text}");
         }
+    }
+
+    #[test]
+    fn the_way_up_ends_at_the_root() {
+        let way = |s: &str| path(s).and_above().map(|p| p.to_string()).collect::<Vec<_>>();
+        assert_eq!(way("/a/b"), ["/a/b", "/a", "/"]);
+        assert_eq!(way("/"), ["/"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use agent_common::address::Address;
 use agent_common::flow::{Direction, Flow, flags};
-use agent_common::verdict::{Outcome, Verdict, View, decide, outcomes};
+use agent_common::verdict::{NONE, Outcome, Verdict, View, decide, outcomes};
 use serde::Serialize;
 
 use super::cgroup_path::CgroupPath;
@@ -124,7 +124,10 @@ pub fn explain<V: View>(view: &V, manifest: &Manifest, question: &Question) -> E
     let decision = decide(view, set, &flow);
 
     let mut matched = Vec::new();
-    outcomes(view, set, &flow, |outcome| matched.extend(fence_says(manifest, outcome)));
+    // Where no fence decided, none was asked: LOOPBACK is never judged.
+    if decision.outcome.fence() != NONE {
+        outcomes(view, set, &flow, |outcome| matched.extend(fence_says(manifest, outcome)));
+    }
 
     let place = manifest.table.places.get(usize::from(decision.place));
     let source = place.and_then(|p| manifest.table.sources.get(usize::from(p.source)));

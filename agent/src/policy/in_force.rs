@@ -22,6 +22,8 @@ pub struct InForce {
     pub policy: PublishedPolicy,
     /// The kernel's place index.
     pub index: PublishedIndex,
+    /// How many ranges each source of the table answers for.
+    pub ranges: Arc<[u64]>,
 }
 
 impl InForce {

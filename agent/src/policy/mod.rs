@@ -20,6 +20,7 @@ pub mod publish;
 pub mod schema;
 pub mod set;
 pub mod source;
+mod subject_index;
 mod suggest;
 pub mod target;
 pub(crate) mod tree;

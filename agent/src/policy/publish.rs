@@ -5,14 +5,14 @@
 //! - documents changed, or a group's date passed: [`Publisher::publish`];
 //! - a data file changed: [`Publisher::publish`] with new places;
 //! - somebody set the wall clock: [`Publisher::publish`] (exceptions end by wall clock, the kernel counts from boot);
-//! - a subject's cgroup appeared or vanished: [`Publisher::follow_cgroups`].
+//! - a subject's cgroup appeared: [`Publisher::follow_cgroups`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agent_common::limits::MAX_CGROUP_LEVEL;
+use agent_common::limits::{MAX_CGROUP_LEVEL, MAX_WORKLOADS};
 use agent_common::place_index::{BuildError, Usage};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -119,6 +119,18 @@ struct Cut {
     overrides: Vec<crate::places::Override>,
 }
 
+/// Cgroups that the identity table remembers, those that are gone among them; its capacity, less room to spare.
+const IDENTITIES: usize = MAX_WORKLOADS - 64;
+
+/// What is known of the places in force when their ranges are gone.
+#[derive(Clone, Default)]
+struct Places {
+    table: Arc<PlaceTable>,
+    usage: Usage,
+    /// How many ranges each source of the table answers for.
+    ranges: Arc<[u64]>,
+}
+
 /// Publishes, and remembers what is in force.
 pub struct Publisher {
     maps: ImageMaps,
@@ -128,12 +140,13 @@ pub struct Publisher {
     knobs: Knobs,
     generation: u32,
     cut: Option<Cut>,
-    table: Arc<PlaceTable>,
-    usage: Usage,
+    places: Places,
     /// Every subject that ever was, with its id: ids are never given to another path.
     ids: BTreeMap<CgroupPath, u32>,
-    /// Cgroup ids in the identity table.
+    /// The cgroup that each subject was last found at.
     identified: BTreeMap<CgroupPath, u64>,
+    /// Cgroup ids in the identity table, oldest first.
+    known: VecDeque<u64>,
 }
 
 impl Publisher {
@@ -154,17 +167,17 @@ impl Publisher {
             knobs,
             generation: 0,
             cut: None,
-            table: Arc::default(),
-            usage: Usage::default(),
+            places: Places::default(),
             ids: BTreeMap::new(),
             identified: BTreeMap::new(),
+            known: VecDeque::new(),
         }
     }
 
     /// How much of the place index is used.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.usage
+        self.places.usage
     }
 
     /// Makes `set` the policy. With `reread`, data files are read anew.
@@ -174,14 +187,17 @@ impl Publisher {
     pub fn publish(&mut self, set: PolicySet, reread: bool) -> Result<Arc<InForce>, PublicationError> {
         let cut = Cut { cidr_sets: set.cidr_sets(), overrides: set.overrides.clone() };
         let places = if reread || self.cut.as_ref() != Some(&cut) { Some(self.places(&set)?) } else { None };
-        let table = Arc::clone(places.as_ref().map_or(&self.table, |(_, table, _)| table));
+        let (index, places) = match places {
+            Some((index, places)) => (Some(index), places),
+            None => (None, self.places.clone()),
+        };
 
         let paths = set.subject_paths();
         let (min_level, max_level) = self.levels(&paths)?;
         let workloads = self.number(paths);
         let settings = Settings {
             generation: self.generation + 1,
-            index_slot: self.maps.next_slot(places.is_some()),
+            index_slot: self.maps.next_slot(index.is_some()),
             min_level,
             max_level,
             errno: self.knobs.errno,
@@ -191,33 +207,36 @@ impl Publisher {
             now: Timestamp::now(),
         };
         let mut policy = self.maps.new_policy()?;
-        let manifest = compile(&set, &table, &set.groups, &workloads, &settings, policy.value())?;
+        let manifest = compile(&set, &places.table, &set.groups, &workloads, &settings, policy.value())?;
 
         // A cgroup is known to the kernel before the policy that judges it: the policy in force does not know the
         // workload's id yet and looks further up.
         self.identify(&workloads)?;
-        let (index, usage) = match places {
-            Some((index, _, usage)) => (Some(index), usage),
-            None => (None, self.usage),
-        };
         let (policy, index) = self.maps.publish(policy, index)?;
         self.generation = settings.generation;
         self.cut = Some(cut);
-        self.table = table;
-        self.usage = usage;
-        self.forget_all_but(&workloads)?;
-        Ok(self.history.push(InForce { manifest, set: Arc::new(set), policy, index }))
+        self.places = places;
+        let ranges = Arc::clone(&self.places.ranges);
+        Ok(self.history.push(InForce { manifest, set: Arc::new(set), policy, index, ranges }))
     }
 
-    fn places(&self, set: &PolicySet) -> Result<(NewIndex, Arc<PlaceTable>, Usage), PublicationError> {
+    fn places(&self, set: &PolicySet) -> Result<(NewIndex, Places), PublicationError> {
         let world = world(self.data.builder()?, set)?;
         let mut index = self.maps.new_index()?;
         let usage = world.fill(index.value())?;
-        Ok((index, world.table(), usage))
+        let table = world.table();
+        let mut ranges = vec![0; table.sources.len()];
+        let ids = world.ranges_v4().iter().map(|r| r.1).chain(world.ranges_v6().iter().map(|r| r.1));
+        for place in ids.filter_map(|id| table.places.get(usize::from(id))) {
+            if let Some(count) = ranges.get_mut(usize::from(place.source)) {
+                *count += 1;
+            }
+        }
+        Ok((index, Places { table, usage, ranges: ranges.into() }))
     }
 
     /// The levels at which the kernel looks for subjects; none at all without subjects.
-    fn levels(&self, paths: &std::collections::BTreeSet<CgroupPath>) -> Result<(u32, u32), PublicationError> {
+    fn levels(&self, paths: &BTreeSet<CgroupPath>) -> Result<(u32, u32), PublicationError> {
         if let Some(path) = paths.iter().find(|p| p.level() > MAX_CGROUP_LEVEL) {
             return Err(PublicationError::TooDeep { path: path.clone() });
         }
@@ -239,42 +258,30 @@ impl Publisher {
         workloads
     }
 
-    /// Writes the cgroups of workloads into the identity table; true if anything changed.
+    /// Writes the cgroups of workloads into the identity table; true if there is a new one.
+    ///
+    /// A cgroup that is gone stays in the table: a socket that was made in it may live on in another process, and
+    /// still belongs to the workload. Cgroup ids are not given out twice, so the entry can't come to mean another.
     fn identify(&mut self, workloads: &[Workload]) -> Result<bool, PublicationError> {
         let mut changed = false;
         for workload in workloads {
-            let now = self.cgroups.id(&workload.path)?;
-            let known = self.identified.get(&workload.path).copied();
-            if now == known {
+            let Some(cgroup) = self.cgroups.id(&workload.path)? else { continue };
+            if self.identified.insert(workload.path.clone(), cgroup) == Some(cgroup) {
                 continue;
             }
+            self.maps.identify(cgroup, workload.id)?;
             changed = true;
-            if let Some(cgroup) = now {
-                self.maps.identify(cgroup, workload.id)?;
-                self.identified.insert(workload.path.clone(), cgroup);
-            }
-            if let Some(gone) = known {
-                self.maps.forget(gone)?;
-                if now.is_none() {
-                    self.identified.remove(&workload.path);
-                }
+            self.known.push_back(cgroup);
+            if self.known.len() > IDENTITIES
+                && let Some(oldest) = self.known.pop_front()
+            {
+                self.maps.forget(oldest)?;
             }
         }
         Ok(changed)
     }
 
-    fn forget_all_but(&mut self, workloads: &[Workload]) -> Result<(), PublicationError> {
-        let gone: Vec<CgroupPath> =
-            self.identified.keys().filter(|p| !workloads.iter().any(|w| w.path == **p)).cloned().collect();
-        for path in gone {
-            if let Some(cgroup) = self.identified.remove(&path) {
-                self.maps.forget(cgroup)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks whether subjects' cgroups appeared or vanished; sockets then find their identity anew.
+    /// Looks whether subjects' cgroups appeared; sockets then find their identity anew.
     ///
     /// # Errors
     /// What could be done is done.

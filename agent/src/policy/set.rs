@@ -126,32 +126,6 @@ pub struct Exception {
     pub expires_at: Timestamp,
 }
 
-/// Whether any of the entries matches a workload that is a cgroup. Pods are matched by identity, not by path.
-#[must_use]
-pub fn subjects_match(subjects: &[Subject], workload: &CgroupPath) -> bool {
-    subjects.iter().any(|subject| match subject {
-        Subject::All => true,
-        Subject::Cgroups(paths) => paths.iter().any(|path| path.value.holds(workload)),
-        Subject::Pods(_) => false,
-    })
-}
-
-impl Fence {
-    /// Whether the fence stands around a workload.
-    #[must_use]
-    pub fn matches(&self, workload: &CgroupPath) -> bool {
-        subjects_match(&self.subjects, workload)
-    }
-}
-
-impl Exception {
-    /// Whether the exception holds for a workload of its fence.
-    #[must_use]
-    pub fn matches(&self, workload: &CgroupPath) -> bool {
-        self.subjects.is_empty() || subjects_match(&self.subjects, workload)
-    }
-}
-
 impl PolicySet {
     /// A node without documents: it observes, and judges nothing.
     #[must_use]

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag, options};
+use serde_saphyr::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, StrInput, Tag, options};
 
 use super::finding::{At, Findings};
 
@@ -157,10 +157,18 @@ impl<'a> Reader<'a> {
             }
             Some(Err(e)) => {
                 self.last = self.at(&Span::empty(*e.marker()));
+                // The parser looks ahead: it meets its own bound before ours sees the level.
+                if *e.kind() == ErrorKind::RecursionLimitExceeded {
+                    return Err(self.too_deep());
+                }
                 Err(self
                     .bad(format!("not YAML: {}", e.info()), "check indentation, quotes and brackets here"))
             }
         }
+    }
+
+    fn too_deep(&self) -> Bad {
+        self.bad(format!("nested deeper than {MAX_DEPTH} levels"), "no policy needs this")
     }
 
     /// The next document, or `None` at the end.
@@ -178,10 +186,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's enum is non-exhaustive")]
     fn node(&mut self, event: Event<'a>, depth: usize) -> Result<Node, Bad> {
         self.spend(1)?;
         if depth > MAX_DEPTH {
-            return Err(self.bad(format!("nested deeper than {MAX_DEPTH} levels"), "no policy needs this"));
+            return Err(self.too_deep());
         }
         let at = self.last;
         let (anchor, value) = match event {

@@ -16,14 +16,13 @@ use crate::bpf::load::Loaded;
 use crate::config::Config;
 use crate::events::enrich::{mode, place};
 use crate::events::model::flow::FenceOutcome;
-use crate::events::model::words::{LostReason, Reason, State, Verdict};
+use crate::events::model::words::{LostReason, Mode, Reason, State, Verdict};
 use crate::events::reader::ReaderCounts;
 use crate::grpc::backend::{
     AgentStatus, Backend, DataSet, Document, Explanation, FenceList, FenceSummary, Finding, FindingLevel,
     LookupAnswer, LostCount, ProgramStatus, Question, StopCounts, UnknownJurisdiction, Validation,
 };
-use crate::identity::cgroups::CgroupFs;
-use crate::places::{COUNTRY_NOTICE, Found, Groups};
+use crate::places::{COUNTRY_NOTICE, Found, Groups, Layer};
 use crate::policy::explain::{self, explain};
 use crate::policy::in_force::{History, InForce};
 use crate::policy::schema::Subject;
@@ -35,7 +34,6 @@ use crate::policy::{CgroupPath, Clock, Context, Level, check};
 pub(super) struct AgentBackend {
     history: Arc<History>,
     counts: Arc<ReaderCounts>,
-    cgroups: Arc<CgroupFs>,
     programs: Vec<Loaded>,
     root: String,
     started: Timestamp,
@@ -49,12 +47,10 @@ impl AgentBackend {
         history: Arc<History>,
         counts: Arc<ReaderCounts>,
         programs: Vec<Loaded>,
-        cgroups: Arc<CgroupFs>,
     ) -> Self {
         Self {
             history,
             counts,
-            cgroups,
             programs,
             root: root.display().to_string(),
             started: Timestamp::now(),
@@ -104,12 +100,13 @@ impl Backend for AgentBackend {
 
     fn status(&self) -> AgentStatus {
         let now = self.now();
-        let sources = now.iter().flat_map(|f| &f.manifest.table.sources);
+        let sources = now.iter().flat_map(|f| f.manifest.table.sources.iter().zip(f.ranges.iter()));
         let data_sets = sources
-            .map(|s| DataSet {
+            .filter(|(s, _)| s.layer != Layer::None)
+            .map(|(s, ranges)| DataSet {
                 name: s.name.clone(),
                 data_date: s.date,
-                ranges: 0,
+                ranges: *ranges,
                 notice: (self.builtin_db && s.name == "dbip-country-lite").then(|| COUNTRY_NOTICE.to_owned()),
             })
             .collect();
@@ -190,11 +187,7 @@ impl Backend for AgentBackend {
             .iter()
             .map(|f| FenceOutcome {
                 fence: Arc::from(f.fence.as_str()),
-                mode: if f.mode == "Enforce" {
-                    crate::events::model::words::Mode::Enforce
-                } else {
-                    crate::events::model::words::Mode::Audit
-                },
+                mode: if f.mode == Mode::Enforce.as_str() { Mode::Enforce } else { Mode::Audit },
                 verdict: verdict(f.verdict),
                 rule: f.rule.as_deref().map(Arc::from),
                 reason: reason(f.reason),
@@ -231,7 +224,6 @@ impl AgentBackend {
     fn program(&self, hook: &str, program: &str) -> ProgramStatus {
         let loaded = self.programs.iter().find(|p| p.name == program);
         let detail = loaded.and_then(|p| p.instructions).map(|n| format!("{n} instructions verified"));
-        let _ = &self.cgroups;
         ProgramStatus { name: hook.to_owned(), attached: loaded.is_some(), detail }
     }
 }

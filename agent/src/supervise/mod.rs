@@ -86,11 +86,15 @@ pub fn run(config: &Config) -> Result<()> {
     let watching = watcher::watch(config, &root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> =
-        Arc::new(AgentBackend::new(config, &root, history, counts, programs, cgroups));
+    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, &root, history, counts, programs));
     say(&hub, &*backend, State::Ready, None);
     let served = runtime.block_on(async {
-        let ended = shutdown()?;
+        let asked = shutdown()?;
+        let (told, teller) = (Arc::clone(&hub), Arc::clone(&backend));
+        let ended = async move {
+            asked.await;
+            say(&told, &*teller, State::Stopping, None);
+        };
         serve(socket, Arc::clone(&hub), Arc::clone(&backend), ended).await.context("serving gRPC")
     });
 

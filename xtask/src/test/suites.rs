@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::build;
 use crate::build_ebpf::Object;
+use crate::refresh_data;
 use crate::run::{Step, ask, tied};
 use crate::vm::verifier::Figures;
 use crate::vm::{Executable, Payload, Plan, Series};
@@ -30,6 +31,9 @@ pub(crate) struct Extent<'a> {
 
 /// Unit and property tests and the host suites, of every package but the kernel side.
 pub(crate) fn host(extent: Extent<'_>) -> Result<Outcome> {
+    if let Err(error) = refresh_data::fetch() {
+        println!("  without the real country database two tests are skipped: {error:#}");
+    }
     let mut command = workspace::cargo();
     command.arg("test").args(HOST_PACKAGES).args(["--no-fail-fast", "--lib", "--bins"]);
     for name in host_test_targets()? {

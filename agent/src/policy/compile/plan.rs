@@ -6,8 +6,10 @@ use std::sync::Arc;
 use agent_common::limits::{FENCES_PER_SET, MAX_RULES, MAX_SETS, MAX_WORKLOADS};
 
 use super::{CompileError, FENCES_PER_IMAGE, Workload};
+use crate::policy::cgroup_path::CgroupPath;
 use crate::policy::manifest::{FenceEntry, RuleEntry, RuleKind, WorkloadEntry};
-use crate::policy::set::{Exception, PolicySet, Rule};
+use crate::policy::set::{Exception, Fence, PolicySet, Rule};
+use crate::policy::subject_index::SubjectIndex;
 
 /// The numbers of an image.
 pub(super) struct Plan {
@@ -38,7 +40,7 @@ pub(super) struct PlannedRule<'a> {
 
 impl Planned {
     /// The fence's own document.
-    pub(super) fn fence<'a>(&self, set: &'a PolicySet) -> &'a crate::policy::set::Fence {
+    pub(super) fn fence<'a>(&self, set: &'a PolicySet) -> &'a Fence {
         &set.fences[self.fence]
     }
 
@@ -83,26 +85,57 @@ impl Planned {
     }
 }
 
-/// The fences of one workload, each with the exceptions that hold for it.
-fn fences_of(set: &PolicySet, workload: &Workload) -> Vec<Planned> {
-    let matching = set.fences.iter().enumerate().filter(|(_, fence)| fence.matches(&workload.path));
-    matching
-        .map(|(at, fence)| {
-            let exceptions = set.exceptions.iter().enumerate();
-            let exceptions = exceptions.filter(|(_, e)| e.fence == fence.name && e.matches(&workload.path));
-            Planned { fence: at, exceptions: exceptions.map(|(at, _)| at).collect() }
-        })
-        .collect()
+/// Which fences and exceptions hold for a cgroup.
+struct Holding<'a> {
+    set: &'a PolicySet,
+    fences: SubjectIndex,
+    exceptions: SubjectIndex,
+    /// Exceptions without subjects hold for all of their fence's workloads.
+    everywhere: Vec<usize>,
+}
+
+impl<'a> Holding<'a> {
+    fn new(set: &'a PolicySet) -> Self {
+        let mut holding = Self {
+            set,
+            fences: SubjectIndex::default(),
+            exceptions: SubjectIndex::default(),
+            everywhere: Vec::new(),
+        };
+        for (at, fence) in set.fences.iter().enumerate() {
+            holding.fences.add(at, &fence.subjects);
+        }
+        for (at, exception) in set.exceptions.iter().enumerate() {
+            holding.exceptions.add(at, &exception.subjects);
+            if exception.subjects.is_empty() {
+                holding.everywhere.push(at);
+            }
+        }
+        holding
+    }
+
+    /// The fences of a workload, each with the exceptions that hold for it.
+    fn fences_of(&self, workload: &CgroupPath) -> Vec<Planned> {
+        let mut exceptions = self.exceptions.holding(workload);
+        exceptions.extend(&self.everywhere);
+        let planned = |fence: usize| {
+            let name = &self.set.fences[fence].name;
+            let own = exceptions.iter().copied().filter(|&at| self.set.exceptions[at].fence == *name);
+            Planned { fence, exceptions: own.collect() }
+        };
+        self.fences.holding(workload).into_iter().map(planned).collect()
+    }
 }
 
 impl Plan {
     pub(super) fn new(set: &PolicySet, workloads: &[Workload]) -> Result<Self, CompileError> {
+        let holding = Holding::new(set);
         let mut by_id: BTreeMap<u32, (&Workload, Vec<Planned>)> = BTreeMap::new();
         for workload in workloads {
             if workload.id as usize >= MAX_WORKLOADS {
                 return Err(CompileError::WorkloadId { workload: workload.path.clone(), id: workload.id });
             }
-            let fences = fences_of(set, workload);
+            let fences = holding.fences_of(&workload.path);
             if fences.len() > FENCES_PER_SET {
                 return Err(CompileError::FencesOnWorkload {
                     workload: workload.path.clone(),

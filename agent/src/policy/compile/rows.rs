@@ -30,11 +30,15 @@ impl<'a> Rows<'a> {
         for (at, fence) in plan.fences.iter().enumerate() {
             let row = &mut out[at * places..(at + 1) * places];
             for (bit, planned) in fence.rules(set).iter().enumerate() {
-                for (name, jurisdiction) in &planned.rule.jurisdictions {
+                let rule = planned.rule;
+                for (name, jurisdiction) in &rule.jurisdictions {
                     known.entry(name).or_insert_with(|| self.places_of(jurisdiction));
                 }
+                let lists: Vec<&[bool]> =
+                    rule.jurisdictions.iter().map(|(name, _)| &*known[&**name]).collect();
                 for (id, (cell, place)) in row.iter_mut().zip(&self.table.places).enumerate() {
-                    if matches(planned.rule, place, |name| known[name][id]) {
+                    let inside = lists.is_empty() || lists.iter().any(|list| list[id]);
+                    if inside && may_match(rule, place) {
                         *cell |= 1 << bit;
                     }
                 }
@@ -47,9 +51,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Whether a rule matches a place, ports aside. LOOPBACK is never judged, so no rule matches it.
-fn matches(rule: &Rule, place: &PlaceInfo, in_jurisdiction: impl Fn(&str) -> bool) -> bool {
-    place.kind != PlaceKind::Loopback
-        && (rule.jurisdictions.is_empty() || rule.jurisdictions.iter().any(|(name, _)| in_jurisdiction(name)))
-        && rule.cidr_set.is_none_or(|set| place.cidr_sets.contains(&set))
+/// Whether a rule matches a place, jurisdictions and ports aside. LOOPBACK is never judged, so no rule matches it.
+fn may_match(rule: &Rule, place: &PlaceInfo) -> bool {
+    place.kind != PlaceKind::Loopback && rule.cidr_set.is_none_or(|set| place.cidr_sets.contains(&set))
 }

@@ -174,7 +174,7 @@ pub(super) fn words(node: &Node, field: &str, findings: &mut Findings) -> Vec<Sp
     each(node, field, findings, |text| Ok::<Arc<str>, &str>(Arc::from(text)))
 }
 
-/// A list of words that are parsed. The parsers' messages are "what: mend".
+/// A list of words that are parsed. The parsers' messages are "what: mend", or "what" alone.
 pub(super) fn each<T, E: ToString>(
     node: &Node,
     field: &str,
@@ -188,7 +188,7 @@ pub(super) fn each<T, E: ToString>(
             Ok(value) => out.push(Spanned { value, at: item.at }),
             Err(e) => {
                 let e = e.to_string();
-                let (what, mend) = e.rsplit_once(": ").unwrap_or((&e, ""));
+                let (what, mend) = e.rsplit_once(": ").unwrap_or((&e, "mend it, or remove it"));
                 findings.error(item.at, format!("`{field}`: {what}"), mend);
             }
         }

@@ -21,7 +21,7 @@ pub(super) fn exception(
     document: &GeoFenceException,
     documents: &Documents,
     context: Context<'_>,
-    interner: &mut Interner<'_>,
+    interner: &Interner<'_>,
     findings: &mut Findings,
 ) -> Exception {
     match documents.fences.iter().find(|fence| fence.name.value == document.fence.value) {

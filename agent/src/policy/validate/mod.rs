@@ -26,6 +26,9 @@ use super::source::{SourceFile, digest};
 use super::tree;
 use crate::places::Groups;
 
+/// Documents of one policy: far above what an image holds, far below what would take minutes to check.
+const MAX_DOCUMENTS: usize = 8192;
+
 /// What documents are held against.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -74,9 +77,16 @@ pub fn check(files: &[SourceFile], context: Context<'_>) -> Checked {
 fn read(files: &[SourceFile], findings: &mut Findings) -> Documents {
     let mut documents =
         Documents { fences: Vec::new(), exceptions: Vec::new(), groups: Vec::new(), overrides: Vec::new() };
+    let mut left = MAX_DOCUMENTS + 1;
     for file in files {
         let number = findings.file(&file.name);
         for node in tree::parse(number, &file.bytes, findings) {
+            left -= 1;
+            if left == 0 {
+                let message = format!("more than {MAX_DOCUMENTS} documents together");
+                findings.error(node.at, message, "a node has room for some hundred fences: join documents");
+                return documents;
+            }
             match decode::document(&node, findings) {
                 Some(Document::GeoFence(fence)) => documents.fences.push(fence),
                 Some(Document::GeoFenceException(exception)) => documents.exceptions.push(exception),
@@ -102,16 +112,18 @@ fn validate(
 
     let groups = groups::groups(&documents.groups, context, findings);
     let overrides = groups::overrides(&documents.overrides, &groups, findings);
-    let mut interner = Interner::new(&groups);
+    let fence_rules = documents.fences.iter().flat_map(|f| f.block.iter().chain(&f.allow));
+    let rules = fence_rules.chain(documents.exceptions.iter().flat_map(|x| &x.allow));
+    let interner = Interner::new(&groups, rules);
     let mut fences: Vec<Fence> = documents
         .fences
         .iter()
-        .map(|document| fence(document, context.today(), &mut interner, findings))
+        .map(|document| fence(document, context.today(), &interner, findings))
         .collect();
     let mut exceptions: Vec<_> = documents
         .exceptions
         .iter()
-        .map(|document| exceptions::exception(document, documents, context, &mut interner, findings))
+        .map(|document| exceptions::exception(document, documents, context, &interner, findings))
         .collect();
     subjects::check(documents, context, findings);
     exceptions::count(documents, findings);
@@ -122,7 +134,7 @@ fn validate(
     PolicySet { fences, exceptions, overrides, groups, cidr_sets, digest }
 }
 
-fn fence(document: &GeoFence, today: Date, interner: &mut Interner<'_>, findings: &mut Findings) -> Fence {
+fn fence(document: &GeoFence, today: Date, interner: &Interner<'_>, findings: &mut Findings) -> Fence {
     rules::names(document, findings);
     let block = interner.rules(&document.block, "block", findings);
     let allow = interner.rules(&document.allow, "allow", findings);
@@ -155,6 +167,8 @@ fn origin(name: &Spanned<Arc<str>>, findings: &Findings) -> Origin {
 /// No two documents of a kind, and no two rules of a fence, have one name.
 fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a Spanned<Arc<str>>>, findings: &mut Findings) {
     let mut seen: HashMap<&str, String> = HashMap::new();
+    let mut names: Vec<_> = names.collect();
+    names.sort_by_key(|name| name.at);
     for name in names {
         let place = format!("{}:{}", findings.name_of(name.at), name.at.line);
         match seen.get(&*name.value) {

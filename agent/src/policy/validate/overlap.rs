@@ -1,6 +1,11 @@
 //! Rules of one fence that speak of the same places: block wins, so an allow under a block never opens anything.
 
+use std::collections::HashSet;
+use std::iter::successors;
+
 use agent_common::image::PlaceKind;
+use agent_common::limits::MAX_RULES;
+use ipnet::IpNet;
 use jiff::civil::Date;
 
 use crate::places::{Groups, Jurisdiction, PlaceInfo};
@@ -11,6 +16,10 @@ use crate::policy::schema::{GeoFence, Rule};
 /// Identical rules on both sides are an error: nobody can say what was meant. An allow of which a part is blocked by
 /// a rule that takes in all of that part is announced.
 pub(super) fn check(fence: &GeoFence, groups: &Groups, today: Date, findings: &mut Findings) {
+    // More rules than fit are refused elsewhere; holding all of them against each other would only cost time.
+    if fence.allow.len() + fence.block.len() > MAX_RULES {
+        return;
+    }
     for allow in &fence.allow {
         for block in &fence.block {
             if same(allow, block) {
@@ -62,8 +71,10 @@ fn shadowed(allow: &Rule, block: &Rule, contains: &dyn Fn(&str, &str) -> bool, f
         }
     }
     if block.jurisdictions.is_empty() {
+        let blocked: HashSet<IpNet> = block.cidrs.iter().map(|b| b.value).collect();
         for cidr in &allow.cidrs {
-            if block.cidrs.iter().any(|b| b.value.contains(&cidr.value)) {
+            // The network itself, and each that contains it.
+            if successors(Some(cidr.value), IpNet::supernet).any(|net| blocked.contains(&net)) {
                 findings.warn(cidr.at, format!("allowing `{}` {}", cidr.value, by(block.at.line)), mend);
             }
         }

@@ -1,6 +1,6 @@
 //! Rules: their names, the jurisdictions they name, and their CIDR lists, each list kept once.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use agent_common::image::PlaceKind;
@@ -21,12 +21,16 @@ const MAX_RULE_NAME: usize = 63;
 /// Resolves jurisdictions and numbers CIDR lists.
 pub(super) struct Interner<'a> {
     groups: &'a Groups,
-    cidr_sets: HashMap<Vec<IpNet>, u32>,
+    /// Sorted: a list's number does not depend on where it was written.
+    cidr_sets: Vec<Vec<IpNet>>,
 }
 
 impl<'a> Interner<'a> {
-    pub(super) fn new(groups: &'a Groups) -> Self {
-        Self { groups, cidr_sets: HashMap::new() }
+    /// Takes in the CIDR lists of all rules.
+    pub(super) fn new<'r>(groups: &'a Groups, rules: impl Iterator<Item = &'r schema::Rule>) -> Self {
+        let lists: BTreeSet<Vec<IpNet>> =
+            rules.map(|rule| nets(&rule.cidrs)).filter(|l| !l.is_empty()).collect();
+        Self { groups, cidr_sets: lists.into_iter().collect() }
     }
 
     pub(super) fn groups(&self) -> &'a Groups {
@@ -34,7 +38,7 @@ impl<'a> Interner<'a> {
     }
 
     /// The rules of one list, sorted by name: the order in a file means nothing.
-    pub(super) fn rules(&mut self, rules: &[schema::Rule], side: &str, findings: &mut Findings) -> Vec<Rule> {
+    pub(super) fn rules(&self, rules: &[schema::Rule], side: &str, findings: &mut Findings) -> Vec<Rule> {
         let mut out: Vec<Rule> = rules
             .iter()
             .enumerate()
@@ -50,7 +54,7 @@ impl<'a> Interner<'a> {
         out
     }
 
-    fn rule(&mut self, rule: &schema::Rule, name: Arc<str>, findings: &mut Findings) -> Rule {
+    fn rule(&self, rule: &schema::Rule, name: Arc<str>, findings: &mut Findings) -> Rule {
         let jurisdictions = rule.jurisdictions.iter().filter_map(|written| {
             let jurisdiction = resolve(self.groups, written, findings)?;
             if jurisdiction == Jurisdiction::Special(PlaceKind::Loopback) {
@@ -65,30 +69,29 @@ impl<'a> Interner<'a> {
         Rule {
             name,
             jurisdictions,
-            cidr_set: self.cidr_set(&rule.cidrs),
+            cidr_set: self.cidr_set(&nets(&rule.cidrs)),
             ports,
             severity: rule.severity.as_ref().map(|s| s.value).unwrap_or_default(),
             basis: rule.basis.clone(),
         }
     }
 
-    fn cidr_set(&mut self, cidrs: &[Spanned<IpNet>]) -> Option<u32> {
-        let mut nets: Vec<IpNet> = cidrs.iter().map(|c| c.value).collect();
-        nets.sort_unstable();
-        nets.dedup();
-        if nets.is_empty() {
-            return None;
-        }
-        let next = u32::try_from(self.cidr_sets.len()).unwrap_or(u32::MAX);
-        Some(*self.cidr_sets.entry(nets).or_insert(next))
+    fn cidr_set(&self, nets: &[IpNet]) -> Option<u32> {
+        let at = self.cidr_sets.binary_search_by(|known| known.as_slice().cmp(nets)).ok()?;
+        u32::try_from(at).ok()
     }
 
     /// By number.
     pub(super) fn into_cidr_sets(self) -> Vec<Vec<IpNet>> {
-        let mut sets: Vec<_> = self.cidr_sets.into_iter().collect();
-        sets.sort_by_key(|(_, number)| *number);
-        sets.into_iter().map(|(nets, _)| nets).collect()
+        self.cidr_sets
     }
+}
+
+fn nets(cidrs: &[Spanned<IpNet>]) -> Vec<IpNet> {
+    let mut nets: Vec<IpNet> = cidrs.iter().map(|c| c.value).collect();
+    nets.sort_unstable();
+    nets.dedup();
+    nets
 }
 
 /// A jurisdiction by the name that was written, or an error with what was probably meant.

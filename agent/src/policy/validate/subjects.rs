@@ -1,13 +1,14 @@
 //! Subjects held against the node: what matches nothing, and what would have too many fences.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use agent_common::limits::FENCES_PER_SET;
+use agent_common::limits::{FENCES_PER_SET, MAX_WORKLOADS};
 
 use super::{Context, Documents};
 use crate::policy::cgroup_path::CgroupPath;
-use crate::policy::finding::{Findings, Spanned};
-use crate::policy::schema::{GeoFence, Subject};
+use crate::policy::finding::{At, Findings, Spanned};
+use crate::policy::schema::Subject;
+use crate::policy::subject_index::SubjectIndex;
 
 pub(super) fn check(documents: &Documents, context: Context<'_>, findings: &mut Findings) {
     let fences = documents.fences.iter().flat_map(|fence| &fence.subjects);
@@ -15,7 +16,7 @@ pub(super) fn check(documents: &Documents, context: Context<'_>, findings: &mut 
     for subject in fences.chain(exceptions) {
         matches_something(subject, context.cgroups, findings);
     }
-    crowded(&documents.fences, findings);
+    crowded(documents, findings);
 }
 
 fn matches_something(
@@ -35,7 +36,10 @@ fn matches_something(
         }
         Subject::Cgroups(paths) => {
             let Some(existing) = existing else { return };
-            for path in paths.iter().filter(|path| !existing.contains(&path.value)) {
+            let gone = |path: &&Spanned<CgroupPath>| {
+                path.value != CgroupPath::root() && !existing.contains(&path.value)
+            };
+            for path in paths.iter().filter(gone) {
                 let message =
                     format!("there is no cgroup {} now: the subject matches nothing yet", path.value);
                 findings.warn(
@@ -48,51 +52,59 @@ fn matches_something(
     }
 }
 
-/// Each cgroup that a fence names, with the fences that stand around it.
-fn crowded(fences: &[GeoFence], findings: &mut Findings) {
-    let mut told = BTreeSet::new();
-    for subject in fences.iter().flat_map(|fence| &fence.subjects) {
-        let paths = match &subject.value {
-            Subject::All => vec![CgroupPath::root()],
-            Subject::Cgroups(paths) => paths.iter().map(|path| path.value.clone()).collect(),
-            Subject::Pods(_) => Vec::new(),
-        };
-        for path in paths {
-            let around = |fence: &&GeoFence| fence.subjects.iter().any(|s| holds(&s.value, &path));
-            let count = fences.iter().filter(around).count();
-            if count > FENCES_PER_SET && told.insert(path.clone()) {
-                let message = format!("{count} fences stand around {path}, and at most {FENCES_PER_SET} can");
-                findings.warn(
-                    subject.at,
-                    message,
-                    "join fences or narrow their subjects: an agent would refuse this",
-                );
+/// The cgroups that a list of subjects names; `/` for `{all: true}`.
+fn named<'a>(subjects: impl Iterator<Item = &'a Spanned<Subject>>) -> BTreeMap<CgroupPath, At> {
+    let mut paths = BTreeMap::new();
+    for subject in subjects {
+        match &subject.value {
+            Subject::All => {
+                paths.entry(CgroupPath::root()).or_insert(subject.at);
             }
+            Subject::Cgroups(list) => {
+                for path in list {
+                    paths.entry(path.value.clone()).or_insert(path.at);
+                }
+            }
+            Subject::Pods(_) => {}
         }
     }
+    paths
 }
 
-fn holds(subject: &Subject, path: &CgroupPath) -> bool {
-    match subject {
-        Subject::All => true,
-        Subject::Cgroups(paths) => paths.iter().any(|p| p.value.holds(path)),
-        Subject::Pods(_) => false,
+/// Each cgroup that a fence names, with the fences that stand around it; and how many there are together.
+fn crowded(documents: &Documents, findings: &mut Findings) {
+    let mut index = SubjectIndex::default();
+    for (at, fence) in documents.fences.iter().enumerate() {
+        index.add(at, fence.subjects.iter().map(|s| &s.value));
+    }
+    let fences = documents.fences.iter().flat_map(|fence| &fence.subjects);
+    let exceptions = documents.exceptions.iter().flat_map(|exception| &exception.subjects);
+    for (path, at) in named(fences.clone()) {
+        let count = index.holding(&path).len();
+        if count > FENCES_PER_SET {
+            let message = format!("{count} fences stand around {path}, and at most {FENCES_PER_SET} can");
+            findings.warn(at, message, "join fences or narrow their subjects: an agent would refuse this");
+        }
+    }
+    let all = named(fences.chain(exceptions));
+    if all.len() > MAX_WORKLOADS
+        && let Some(at) = all.values().max()
+    {
+        let message = format!("subjects name {} cgroups, and a node holds {MAX_WORKLOADS}", all.len());
+        findings.error(*at, message, "name the cgroups above them: a subject holds everything below it");
     }
 }
 
 /// Whether some workload could be in both lists of subjects.
 pub(super) fn overlap(a: &[Spanned<Subject>], b: &[Spanned<Subject>]) -> bool {
-    a.iter().any(|a| b.iter().any(|b| meet(&a.value, &b.value)))
-}
-
-fn meet(a: &Subject, b: &Subject) -> bool {
-    match (a, b) {
-        (Subject::All, _) | (_, Subject::All) => true,
-        (Subject::Cgroups(a), Subject::Cgroups(b)) => {
-            a.iter().any(|a| b.iter().any(|b| a.value.holds(&b.value) || b.value.holds(&a.value)))
-        }
-        // Which pods a selector finds is not known here.
-        (Subject::Pods(_), Subject::Cgroups(_) | Subject::Pods(_))
-        | (Subject::Cgroups(_), Subject::Pods(_)) => true,
+    // Which pods a selector finds is not known here.
+    let pods = |list: &[Spanned<Subject>]| list.iter().any(|s| matches!(s.value, Subject::Pods(_)));
+    if pods(a) || pods(b) {
+        return true;
     }
+    let (a, b) = (named(a.iter()), named(b.iter()));
+    let below = |inner: &BTreeMap<CgroupPath, At>, outer: &BTreeMap<CgroupPath, At>| {
+        inner.keys().any(|path| path.and_above().any(|above| outer.contains_key(&above)))
+    };
+    below(&a, &b) || below(&b, &a)
 }

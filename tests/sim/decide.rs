@@ -1,0 +1,160 @@
+//! `decide` itself, over images made by hand: what the compiler never makes, and the edges of time.
+
+use std::net::IpAddr;
+
+use agent::policy::host_view::HostView;
+use agent_common::address::Address;
+use agent_common::flow::protocol::{ICMP, TCP, UDP};
+use agent_common::flow::{Direction, Flow, flags};
+use agent_common::image::{PlaceKind, Policy, Window, fence_flags, kind_verdict, place_flags, set_flags};
+use agent_common::place_index::PlaceIndex;
+use agent_common::verdict::{NONE, Reason, Verdict, decide, outcomes};
+
+/// Two places: 20.0.0.0/8 is a country, 10.0.0.0/8 is private with a resolver; 127.0.0.0/8 is loopback, the rest
+/// unknown.
+fn index() -> Box<PlaceIndex> {
+    let mut index = PlaceIndex::boxed();
+    let v4 =
+        [(0, 0), (10 << 24, 2), (11 << 24, 0), (20 << 24, 1), (21 << 24, 0), (127 << 24, 3), (128 << 24, 0)];
+    index.build(&v4, &[(0, 0)]).expect("few ranges fit");
+    index
+}
+
+/// One enforcing fence in set 1 that says Block for everything but private places.
+fn policy() -> Box<Policy> {
+    let mut policy = Policy::boxed();
+    policy.places[..4].copy_from_slice(&[
+        PlaceKind::Unknown as u16,
+        PlaceKind::Country as u16,
+        PlaceKind::Private as u16 | place_flags::RESOLVER,
+        PlaceKind::Loopback as u16,
+    ]);
+    policy.sets[1].len = 1;
+    let fence = &mut policy.fences[0];
+    fence.flags = fence_flags::ENFORCE;
+    fence.kinds[PlaceKind::Unknown as usize] = kind_verdict(Verdict::Block, Reason::Unknown);
+    fence.kinds[PlaceKind::Country as usize] = kind_verdict(Verdict::Block, Reason::Default);
+    fence.kinds[PlaceKind::Private as usize] = kind_verdict(Verdict::Allow, Reason::Internal);
+    fence.dns = u32::from(kind_verdict(Verdict::Block, Reason::Dns));
+    policy
+}
+
+fn flow(to: &str, protocol: u8, port: u16) -> Flow {
+    let remote = Address::from(to.parse::<IpAddr>().expect("an address"));
+    Flow { remote, port, protocol, direction: Direction::Outbound, flags: 0 }
+}
+
+#[track_caller]
+fn says(policy: &Policy, now: u64, flow: &Flow, verdict: Verdict, reason: Reason) -> u64 {
+    let index = index();
+    let view = HostView { policy, index: &index, now };
+    let decision = decide(&view, 1, flow);
+    assert_eq!((decision.enforced, decision.outcome.reason()), (verdict, reason as u8));
+    decision.until
+}
+
+#[test]
+fn a_set_without_fences_asks_nobody() {
+    let (policy, index) = (policy(), index());
+    let view = HostView { policy: &policy, index: &index, now: 0 };
+    let decision = decide(&view, 0, &flow("20.0.0.1", TCP, 443));
+    assert_eq!((decision.would_be, decision.outcome.reason()), (Verdict::Allow, Reason::NoFence as u8));
+    assert_eq!((decision.outcome.fence(), decision.outcome.rule(), decision.until), (NONE, NONE, u64::MAX));
+    outcomes(&view, 0, &flow("20.0.0.1", TCP, 443), |_| panic!("there is no fence"));
+}
+
+#[test]
+fn a_window_is_open_from_its_first_nanosecond_to_the_one_before_its_end() {
+    let mut policy = policy();
+    policy.rules[1] = 1;
+    let fence = &mut policy.fences[0];
+    (fence.exceptions, fence.exception_count) = (1, 1);
+    fence.windows[0] = Window { from: 100, until: 200 };
+    let to = flow("20.0.0.1", TCP, 443);
+    assert_eq!(says(&policy, 99, &to, Verdict::Block, Reason::Default), 100);
+    assert_eq!(says(&policy, 100, &to, Verdict::Allow, Reason::Exception), 200);
+    assert_eq!(says(&policy, 199, &to, Verdict::Allow, Reason::Exception), 200);
+    assert_eq!(says(&policy, 200, &to, Verdict::Block, Reason::Default), u64::MAX);
+}
+
+#[test]
+fn an_exception_beats_a_block_and_a_block_beats_an_allow() {
+    let mut policy = policy();
+    policy.rules[1] = 0b110;
+    let fence = &mut policy.fences[0];
+    (fence.exceptions, fence.exception_count) = (1, 1);
+    (fence.blocks, fence.allows) = (0b010, 0b100);
+    fence.windows[0] = Window { from: 0, until: u64::MAX };
+    let to = flow("20.0.0.1", TCP, 443);
+    says(&policy, 5, &to, Verdict::Block, Reason::BlockRule);
+    policy.rules[1] = 0b111;
+    says(&policy, 5, &to, Verdict::Allow, Reason::Exception);
+    policy.rules[1] = 0b100;
+    says(&policy, 5, &to, Verdict::Allow, Reason::AllowRule);
+}
+
+#[test]
+fn dns_is_port_53_of_a_resolver_and_nothing_else() {
+    let policy = policy();
+    says(&policy, 0, &flow("10.0.0.1", UDP, 53), Verdict::Block, Reason::Dns);
+    says(&policy, 0, &flow("10.0.0.1", TCP, 53), Verdict::Block, Reason::Dns);
+    says(&policy, 0, &flow("10.0.0.1", UDP, 54), Verdict::Allow, Reason::Internal);
+    says(&policy, 0, &flow("20.0.0.1", UDP, 53), Verdict::Block, Reason::Default);
+    let hidden = Flow { flags: flags::NO_PORT, ..flow("10.0.0.1", UDP, 53) };
+    says(&policy, 0, &hidden, Verdict::Allow, Reason::Internal);
+}
+
+#[test]
+fn a_packet_that_routes_itself_is_blocked_wherever_it_says_it_goes() {
+    let mut policy = policy();
+    let routed = Flow { flags: flags::ROUTED, ..flow("10.0.0.1", TCP, 443) };
+    says(&policy, 0, &routed, Verdict::Block, Reason::Routed);
+    policy.fences[0].flags |= fence_flags::INBOUND_ALLOW;
+    let inbound = Flow { direction: Direction::Inbound, ..routed };
+    says(&policy, 0, &inbound, Verdict::Allow, Reason::Inbound);
+}
+
+#[test]
+fn what_can_not_be_read_is_blocked_where_a_fence_enforces() {
+    let mut policy = policy();
+    let unreadable = Flow { flags: flags::UNREADABLE, ..flow("127.0.0.1", TCP, 443) };
+    let index = index();
+    let decision = |policy: &Policy, set| {
+        let decision = decide(&HostView { policy, index: &index, now: 0 }, set, &unreadable);
+        (decision.enforced, decision.would_be, decision.outcome.reason())
+    };
+    let fault = Reason::Fault as u8;
+    assert_eq!(decision(&policy, 1), (Verdict::Allow, Verdict::Block, fault), "an Audit fence");
+    policy.sets[1].flags = set_flags::ENFORCES;
+    assert_eq!(decision(&policy, 1), (Verdict::Block, Verdict::Block, fault));
+    assert_eq!(decision(&policy, 0), (Verdict::Allow, Verdict::Allow, fault), "no fence");
+}
+
+#[test]
+fn an_audit_fence_says_block_and_enforces_nothing() {
+    let mut policy = policy();
+    policy.fences[0].flags = 0;
+    let index = index();
+    let view = HostView { policy: &policy, index: &index, now: 0 };
+    let decision = decide(&view, 1, &flow("20.0.0.1", ICMP, 0));
+    assert_eq!((decision.enforced, decision.would_be), (Verdict::Allow, Verdict::Block));
+    assert!(!decision.outcome.enforces());
+}
+
+#[test]
+fn teredo_is_blocked_if_either_end_is() {
+    let policy = policy();
+    // Server 10.0.0.1, client 20.0.0.1 (inverted), and the other way round.
+    for to in ["2001:0:a00:1::ebff:fffe", "2001:0:1400:1::f5ff:fffe"] {
+        says(&policy, 0, &flow(to, TCP, 443), Verdict::Block, Reason::Default);
+    }
+    says(&policy, 0, &flow("2001:0:a00:1::f5ff:fffe", TCP, 443), Verdict::Allow, Reason::Internal);
+}
+
+#[test]
+fn loopback_is_never_judged() {
+    let mut policy = policy();
+    policy.rules[3] = 1;
+    policy.fences[0].blocks = 1;
+    says(&policy, 0, &flow("127.0.0.1", TCP, 443), Verdict::Allow, Reason::Loopback);
+}
