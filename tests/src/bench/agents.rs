@@ -62,7 +62,8 @@ pub(crate) fn measure(ground: &Ground, options: &Options, report: &mut Report) -
 fn memory(agent: &Agent, what: &str, bar: Option<Bar>, report: &mut Report) -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
     let field = |name: &str| -> Result<f64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
         Ok(line.split_whitespace().next().context("a number")?.parse::<f64>()? / KIBIBYTES)
     };
     let row = Row::new(what, Unit::Mebibytes, Sample::one(field("VmRSS:")?));
@@ -70,7 +71,8 @@ fn memory(agent: &Agent, what: &str, bar: Option<Bar>, report: &mut Report) -> R
         Some(bar) => row.bar(bar),
         None => row,
     });
-    for (name, part) in [("RssAnon:", "its own"), ("RssFile:", "program file"), ("RssShmem:", "mapped image")] {
+    for (name, part) in [("RssAnon:", "its own"), ("RssFile:", "program file"), ("RssShmem:", "mapped image")]
+    {
         report.row(Row::new(format!("— of that {part}"), Unit::Mebibytes, Sample::one(field(name)?)));
     }
     Ok(())

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use agent::events::model::words::{Reason, State, Verdict};
 use agent::grpc::backend::{
-    AgentStatus, Backend, Document, Explanation, FenceList, LookupAnswer, Question, UnknownJurisdiction, Validation,
+    AgentStatus, Backend, Document, Explanation, FenceList, LookupAnswer, Question, UnknownJurisdiction,
+    Validation,
 };
 use jiff::Timestamp;
 
@@ -47,7 +48,6 @@ impl Backend for Nothing {
             reason: Reason::NoFence,
             fence: None,
             rule: None,
-            matched: None,
             outcomes: Arc::new([]),
             place: Arc::default(),
             generation: 0,

@@ -86,7 +86,8 @@ fn hub_to_subscriber(runtime: &Runtime, events: u64) -> Result<f64> {
     let result: Result<()> = runtime.block_on(async {
         let mut seen = 0;
         while seen < events {
-            let event = tokio::time::timeout(SILENCE, stream.next()).await.context("the stream fell silent")?;
+            let event =
+                tokio::time::timeout(SILENCE, stream.next()).await.context("the stream fell silent")?;
             seen = event.context("the stream ended")??.sequence;
         }
         Ok(())
@@ -108,7 +109,12 @@ async fn subscribe(socket: &Path) -> Result<Streaming<v1::Event>> {
 }
 
 /// Refused connects at the promised rate, and what a subscriber sees of them.
-fn kernel_to_subscriber(runtime: &Runtime, ground: &Ground, flood: Duration, report: &mut Report) -> Result<()> {
+fn kernel_to_subscriber(
+    runtime: &Runtime,
+    ground: &Ground,
+    flood: Duration,
+    report: &mut Report,
+) -> Result<()> {
     let mut stage = Stage::new(&ground.refused_targets()?)?;
     let setup = Setup::new(&stage.root)?.policy(&stage.fence())?;
     let agent = setup.start()?;
@@ -142,9 +148,14 @@ fn kernel_to_subscriber(runtime: &Runtime, ground: &Ground, flood: Duration, rep
     let seen = runtime.block_on(seen)??;
     let rate = answer.refused as f64 * 1e9 / answer.wall_ns as f64;
     report.row(Row::new("violations made in the kernel", Unit::PerSecond, Sample::one(rate)));
-    report.row(Row::new("violations that the subscriber got", Unit::Count, Sample::one(seen.violations as f64)));
+    report.row(Row::new(
+        "violations that the subscriber got",
+        Unit::Count,
+        Sample::one(seen.violations as f64),
+    ));
     let missing = answer.refused.saturating_sub(seen.violations);
-    let row = Row::new("violations lost on the way, announced or not", Unit::Count, Sample::one(missing as f64));
+    let row =
+        Row::new("violations lost on the way, announced or not", Unit::Count, Sample::one(missing as f64));
     report.row(row.bar(LOST));
     report.note(format!(
         "{} connects were refused, {} violations arrived; announced as lost: {:?}.",
@@ -224,6 +235,7 @@ fn violation() -> FlowEvent {
         opened: Some(Timestamp::now()),
         duration: None,
         repeats: 0,
+        folded: 0,
         partial: false,
     }
 }

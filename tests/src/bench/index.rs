@@ -38,10 +38,9 @@ pub(crate) fn measure(ground: &Ground, options: &Options, report: &mut Report) -
     eprintln!("  writing an MMDB of the world");
     fs::write(&file, mmdb(ground)?)?;
     eprintln!("  builds, swaps and flips");
-    for (what, database) in [
-        ("MMDB file", options.country_db.as_deref().unwrap_or(&file)),
-        ("built-in data", Path::new("")),
-    ] {
+    for (what, database) in
+        [("MMDB file", options.country_db.as_deref().unwrap_or(&file)), ("built-in data", Path::new(""))]
+    {
         let database = (!database.as_os_str().is_empty()).then_some(database);
         publications(what, database, options, report)?;
     }
@@ -81,7 +80,9 @@ fn publications(what: &str, database: Option<&Path>, options: &Options, report: 
             usage.v4_cells, usage.v6_cells, usage.v6_blocks, usage.deep_blocks
         ));
     }
-    report.row(Row::new(format!("{what} to swapped index"), Unit::Milliseconds, sample(&swaps)?).bar(FILE_TO_SWAP));
+    report.row(
+        Row::new(format!("{what} to swapped index"), Unit::Milliseconds, sample(&swaps)?).bar(FILE_TO_SWAP),
+    );
     report.row(Row::new(format!("policy flip ({what})"), Unit::Milliseconds, sample(&flips)?).bar(FLIP));
     Ok(())
 }
@@ -108,7 +109,8 @@ fn mmdb(ground: &Ground) -> Result<Vec<u8>> {
         let place = ground.table.places.get(usize::from(place))?;
         place.country.map(|code| code.as_str().to_owned())
     };
-    let codes: Vec<Option<String>> = (0..ground.table.places.len()).map(|place| country(place as u16)).collect();
+    let codes: Vec<Option<String>> =
+        (0..ground.table.places.len()).map(|place| country(place as u16)).collect();
     let mut networks = Vec::new();
     for (first, last, place) in ground.ranges_v4() {
         if let Some(Some(code)) = codes.get(usize::from(place)) {
@@ -122,7 +124,8 @@ fn mmdb(ground: &Ground) -> Result<Vec<u8>> {
         // The first /96 is where the format keeps IPv4.
         if let Some(Some(code)) = codes.get(usize::from(place)).filter(|_| first >> 32 != 0) {
             for (start, length) in prefixes(first, last, 128) {
-                networks.push((IpNet::new(IpAddr::V6(Ipv6Addr::from_bits(start)), length as u8)?, code.as_str()));
+                networks
+                    .push((IpNet::new(IpAddr::V6(Ipv6Addr::from_bits(start)), length as u8)?, code.as_str()));
             }
         }
     }

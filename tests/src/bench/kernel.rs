@@ -59,7 +59,9 @@ impl Kernel {
     fn trie(&self, name: &str) -> Result<BorrowedFd<'_>> {
         match self.ebpf.map(name) {
             Some(Map::LpmTrie(map)) => Ok(map.fd().as_fd()),
-            _ => anyhow::bail!("the kernel object has no trie {name}: build it with `cargo xtask build-ebpf --probe`"),
+            _ => anyhow::bail!(
+                "the kernel object has no trie {name}: build it with `cargo xtask build-ebpf --probe`"
+            ),
         }
     }
 
@@ -77,8 +79,11 @@ impl Kernel {
     /// Not [`KEYS`] of them.
     pub(crate) fn set_keys(&mut self, keys: &[(u64, u64)]) -> Result<()> {
         let words: Vec<u64> = keys.iter().flat_map(|(high, low)| [*high, *low]).collect();
-        let words: Box<[u64; 2 * KEYS]> =
-            words.into_boxed_slice().try_into().ok().with_context(|| format!("{} keys, not {KEYS}", keys.len()))?;
+        let words: Box<[u64; 2 * KEYS]> = words
+            .into_boxed_slice()
+            .try_into()
+            .ok()
+            .with_context(|| format!("{} keys, not {KEYS}", keys.len()))?;
         let mut map: Array<_, [u64; 2 * KEYS]> =
             self.ebpf.map_mut("PEER_KEYS").context("no map PEER_KEYS")?.try_into()?;
         Ok(map.set(0, &*words, 0)?)

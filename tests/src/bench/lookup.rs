@@ -159,7 +159,8 @@ pub(crate) fn measure(ground: &Ground, options: &Options, report: &mut Report) -
 
 fn one(kernel: &mut Kernel, family: &str, keys: &Keys, effort: Effort, report: &mut Report) -> Result<()> {
     let (index, trie) = (format!("peer_lookup_index_{family}"), format!("peer_lookup_trie_{family}"));
-    let (mut by_index, mut by_trie, mut ratios, mut spreads) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut by_index, mut by_trie, mut ratios, mut spreads) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..=effort.lookups {
         let (first, sum) = kernel.run(&index)?;
         let (of_trie, other) = kernel.run(&trie)?;

@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fd::OwnedFd;
 use rustix::io::{Errno, write};
 use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, connect as connect_to, sendto, socket_with};
+use rustix::net::{
+    AddressFamily, SendFlags, SocketFlags, SocketType, connect as connect_to, sendto, socket_with,
+};
 
 use super::sys;
 use super::worker::Answer;
@@ -152,7 +154,11 @@ pub(super) fn paced(targets: &[SocketAddrV4], per_second: u64, limit: Duration) 
                 Err(error) => bail!("connect to {to}: {error}"),
             }
         }
-        ensure!(meter.start.elapsed() < limit * 3, "{} of {all} calls took three times too long", done + refused);
+        ensure!(
+            meter.start.elapsed() < limit * 3,
+            "{} of {all} calls took three times too long",
+            done + refused
+        );
         thread::sleep(Duration::from_millis(1));
     }
     meter.stop(done, refused)

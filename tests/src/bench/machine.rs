@@ -16,10 +16,12 @@ impl Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
         let processors = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-        let virtual_machine = cpuinfo.lines().any(|line| line.starts_with("flags") && line.contains(" hypervisor"));
+        let virtual_machine =
+            cpuinfo.lines().any(|line| line.starts_with("flags") && line.contains(" hypervisor"));
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let memory = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
-        let mebibytes = memory.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024;
+        let mebibytes =
+            memory.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024;
         let uname = rustix::system::uname();
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
@@ -28,7 +30,10 @@ impl Machine {
         Self {
             lines: vec![
                 ("machine", format!("{processors} × {name}{kind}, {mebibytes} MiB")),
-                ("kernel", format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy())),
+                (
+                    "kernel",
+                    format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy()),
+                ),
                 ("date", Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()),
                 ("revision", said(&["git", "describe", "--always", "--dirty", "--abbrev=12"])),
                 ("nftables", said(&["nft", "--version"])),

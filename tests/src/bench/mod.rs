@@ -20,8 +20,8 @@ mod events;
 mod ground;
 mod index;
 mod kernel;
-mod loops;
 mod lookup;
+mod loops;
 mod machine;
 mod nft;
 mod options;
@@ -70,7 +70,10 @@ pub(crate) fn main() -> Result<()> {
         println!("{USAGE}");
         return Ok(());
     }
-    ensure!(rustix::process::geteuid().is_root(), "the benchmark makes namespaces and loads programs: run it as root");
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the benchmark makes namespaces and loads programs: run it as root"
+    );
     let start = Instant::now();
     let ground = Ground::new(options.country_db.as_deref()).context("the country data")?;
     let machine = Machine::here(&ground.source);

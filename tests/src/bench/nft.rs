@@ -34,9 +34,11 @@ pub(crate) fn rules(ground: &Ground, form: Form, stage: &Stage) -> Rules {
         match form {
             Form::Prefixes => {
                 let of_range = prefixes(first.into(), last.into(), 32);
-                elements.extend(of_range.into_iter().map(|(start, length)| {
-                    format!("{}/{length}", Ipv4Addr::from_bits(start as u32))
-                }));
+                elements.extend(
+                    of_range
+                        .into_iter()
+                        .map(|(start, length)| format!("{}/{length}", Ipv4Addr::from_bits(start as u32))),
+                );
             }
             Form::Merged => match &mut pending {
                 Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
@@ -46,7 +48,8 @@ pub(crate) fn rules(ground: &Ground, form: Form, stage: &Stage) -> Rules {
     }
     elements.extend(pending.map(range));
     let (name, level) = cgroup(stage);
-    let mut text = String::from("table ip bench {\n set refused {\n  type ipv4_addr; flags interval;\n  elements = { ");
+    let mut text =
+        String::from("table ip bench {\n set refused {\n  type ipv4_addr; flags interval;\n  elements = { ");
     text.push_str(&elements.join(",\n"));
     let chain = format!(
         " }}\n }}\n chain out {{\n  type filter hook output priority 0;\n  \
@@ -83,14 +86,19 @@ pub(crate) fn load(rules: &Rules, stage: &Stage) -> Result<Duration> {
     std::fs::write(&file, &rules.text)?;
     let took = directory.path().join("took");
     stage.world.near().run(|| {
-        let script = "mount -t cgroup2 cgroup2 /sys/fs/cgroup && : > \"$2\".begun && nft -f \"$1\" && : > \"$2\"";
+        let script =
+            "mount -t cgroup2 cgroup2 /sys/fs/cgroup && : > \"$2\".begun && nft -f \"$1\" && : > \"$2\"";
         let output = Command::new("unshare")
             .args(["--mount", "sh", "-c", script, "sh"])
             .args([&file, &took])
             .output()
             .context("start unshare (util-linux)")?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "nft refused the country set: {}", said.chars().take(500).collect::<String>());
+        ensure!(
+            output.status.success(),
+            "nft refused the country set: {}",
+            said.chars().take(500).collect::<String>()
+        );
         Ok(())
     })?;
     let at = |path| -> Result<std::time::SystemTime> { Ok(std::fs::metadata(path)?.modified()?) };
@@ -107,7 +115,8 @@ pub(crate) fn assert_drops(stage: &Stage) -> Result<()> {
         let output = Command::new("nft").args(["list", "chain", "ip", "bench", "out"]).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     })?;
-    let dropped = listed.split("packets ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    let dropped =
+        listed.split("packets ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
     ensure!(
         dropped.is_some_and(|packets| packets > 0),
         "nftables dropped nothing to a refused country: {listed}"

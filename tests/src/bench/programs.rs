@@ -48,7 +48,9 @@ impl ProgramTimes {
                 let line = text.lines().find_map(|line| line.strip_prefix(name))?;
                 line.trim_start_matches(':').trim().parse().ok()
             };
-            let (Some(id), Some(runs), Some(time)) = (field("prog_id"), field("run_cnt"), field("run_time_ns")) else {
+            let (Some(id), Some(runs), Some(time)) =
+                (field("prog_id"), field("run_cnt"), field("run_time_ns"))
+            else {
                 continue;
             };
             programs.insert(u32::try_from(id)?, (runs, time));

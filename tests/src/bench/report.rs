@@ -156,10 +156,15 @@ impl Report {
             let limit = |limit: f64| format!("{} {}", bar.sign(), row.unit.show(limit));
             match word {
                 Word::Met => {}
-                Word::Floor => fallen.push(format!("{}: {value}, goal {} not reached", row.what, limit(bar.goal()))),
-                Word::Missed => fallen.push(format!("{}: {value}, **floor {} broken**", row.what, limit(bar.floor()))),
+                Word::Floor => {
+                    fallen.push(format!("{}: {value}, goal {} not reached", row.what, limit(bar.goal())))
+                }
+                Word::Missed => {
+                    fallen.push(format!("{}: {value}, **floor {} broken**", row.what, limit(bar.floor())))
+                }
                 Word::NotResolvable => {
-                    fallen.push(format!("{}: {value} is inside the A/A spread: not resolvable here", row.what));
+                    fallen
+                        .push(format!("{}: {value} is inside the A/A spread: not resolvable here", row.what));
                 }
             }
         }
@@ -245,6 +250,9 @@ mod tests {
     fn both_tables_have_a_line_a_figure() {
         let (plain, markdown) = (report().plain(), report().markdown());
         assert!(plain.contains("good") && plain.contains("MISSED"), "{plain}");
-        assert!(markdown.contains("| bad | 0.500 | 0.490 – 0.510 | ±0.1 % | ≥ 0.970 | ≥ 0.930 | MISSED |"), "{markdown}");
+        assert!(
+            markdown.contains("| bad | 0.500 | 0.490 – 0.510 | ±0.1 % | ≥ 0.970 | ≥ 0.930 | MISSED |"),
+            "{markdown}"
+        );
     }
 }

@@ -92,7 +92,11 @@ struct Servers {
 impl Servers {
     fn start(world: &World) -> Result<Self> {
         let (sink, accepting, reading) = world.far().run(|| {
-            Ok((bound(SocketType::DGRAM, PORT)?, bound(SocketType::STREAM, PORT)?, bound(SocketType::STREAM, STREAM_PORT)?))
+            Ok((
+                bound(SocketType::DGRAM, PORT)?,
+                bound(SocketType::STREAM, PORT)?,
+                bound(SocketType::STREAM, STREAM_PORT)?,
+            ))
         })?;
         set_socket_recv_buffer_size(&sink, 1)?;
         let listeners = vec![TcpListener::from(accepting), TcpListener::from(reading)];

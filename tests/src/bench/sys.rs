@@ -75,7 +75,8 @@ pub(super) fn update_batch(map: BorrowedFd<'_>, keys: &[u8], values: &[u32]) -> 
 /// Starts a process that is in `cgroup` and `namespace` from its first instruction.
 pub(super) fn spawn_in(command: &mut Command, cgroup: &Path, namespace: BorrowedFd<'_>) -> Result<Child> {
     let procs = cgroup.join("cgroup.procs");
-    let door = OpenOptions::new().write(true).open(&procs).with_context(|| format!("open {}", procs.display()))?;
+    let door =
+        OpenOptions::new().write(true).open(&procs).with_context(|| format!("open {}", procs.display()))?;
     let namespace = namespace.try_clone_to_owned()?;
     let enter = move || {
         // "0" means the caller.

@@ -12,8 +12,8 @@ use super::bar::Bar;
 use super::ground::{FEW, Ground, MANY};
 use super::kernel::Kernel;
 use super::nft::{self, Form};
-use super::programs::ProgramTimes;
 use super::options::{Effort, Options};
+use super::programs::ProgramTimes;
 use super::report::{Report, Row, Unit};
 use super::stage::{SERVER_PROCESSOR, Stage};
 use super::stats::Sample;
@@ -219,7 +219,8 @@ impl Rates {
     }
 
     fn by_round(&self, mode: Mode, value: impl Fn(usize, f64) -> f64) -> Option<Sample> {
-        let values: Vec<f64> = self.of(mode).iter().enumerate().map(|(round, rate)| value(round, *rate)).collect();
+        let values: Vec<f64> =
+            self.of(mode).iter().enumerate().map(|(round, rate)| value(round, *rate)).collect();
         Sample::of(&values)
     }
 
@@ -257,7 +258,10 @@ impl Stages {
             for at in 0..count {
                 let at = if round % 2 == 0 { at } else { count - 1 - at };
                 let (mode, stage) = &mut self.stages[at];
-                let answer = stage.worker().tell(&order).with_context(|| format!("{}, {}", load.title, mode.name()))?;
+                let answer = stage
+                    .worker()
+                    .tell(&order)
+                    .with_context(|| format!("{}, {}", load.title, mode.name()))?;
                 if round > 0 {
                     rates.0[at].1.push(answer.rate());
                 }
@@ -268,7 +272,9 @@ impl Stages {
 
     /// Where the time goes: the kernel's own statistics of each program, under the fence.
     fn time_in_programs(&mut self, effort: Effort, report: &mut Report) -> Result<()> {
-        report.section("Time in the fence's programs, by load (the statistics themselves cost some 30 ns a run)");
+        report.section(
+            "Time in the fence's programs, by load (the statistics themselves cost some 30 ns a run)",
+        );
         let pid = self.agents.iter().find(|(mode, ..)| *mode == Mode::Fence).map(|(_, agent, _)| agent.pid());
         let pid = pid.context("no agent with a fence")?;
         let stage = self.stages.iter_mut().find(|(mode, _)| *mode == Mode::Fence);
@@ -279,12 +285,21 @@ impl Stages {
             let order = (load.order)(milliseconds(effort.slice * 4)?);
             let calls = stage.worker().tell(&order)?.done;
             for (name, runs, time) in times.read()?.since(&before) {
-                let what = format!("{}: {name}, {:.2} runs a call", load.title, runs as f64 / calls.max(1) as f64);
+                let what =
+                    format!("{}: {name}, {:.2} runs a call", load.title, runs as f64 / calls.max(1) as f64);
                 if load.unit == Unit::PerSecond && runs > calls / 100 {
-                    report.row(Row::new(what, Unit::Nanoseconds, Sample::one(time.as_nanos() as f64 / runs as f64)));
+                    report.row(Row::new(
+                        what,
+                        Unit::Nanoseconds,
+                        Sample::one(time.as_nanos() as f64 / runs as f64),
+                    ));
                 } else if load.unit == Unit::Gigabits && runs > 100 {
                     let what = format!("{}: {name}", load.title);
-                    report.row(Row::new(what, Unit::Nanoseconds, Sample::one(time.as_nanos() as f64 / runs as f64)));
+                    report.row(Row::new(
+                        what,
+                        Unit::Nanoseconds,
+                        Sample::one(time.as_nanos() as f64 / runs as f64),
+                    ));
                 }
             }
         }
@@ -305,7 +320,8 @@ fn present(load: &Load, rates: &Rates, report: &mut Report) {
     }
     for mode in MODES.into_iter().filter(|mode| !matches!(mode, Mode::None | Mode::NoneAgain)) {
         let Some(ratio) = rates.ratio(mode) else { continue };
-        let row = Row::new(format!("{}: {} ÷ none", load.title, mode.name()), Unit::Ratio, ratio).against(spread);
+        let row =
+            Row::new(format!("{}: {} ÷ none", load.title, mode.name()), Unit::Ratio, ratio).against(spread);
         report.row(if mode == Mode::Fence { row.bar(load.bar) } else { row });
     }
     let what = if load.per_packet { "added per packet" } else { "added per call" };

@@ -155,7 +155,8 @@ impl Worker {
     pub(crate) fn answer(&mut self) -> Result<Answer> {
         let mut line = String::new();
         self.answers.read_line(&mut line).context("a worker has died")?;
-        let answer: Answer = serde_json::from_str(&line).with_context(|| format!("a worker's answer {line:?}"))?;
+        let answer: Answer =
+            serde_json::from_str(&line).with_context(|| format!("a worker's answer {line:?}"))?;
         match answer.error {
             Some(error) => bail!("a worker could not go on: {error}"),
             None => Ok(answer),
