@@ -23,6 +23,8 @@ mod identity;
 mod judge;
 mod maps;
 #[cfg(feature = "probe")]
+mod peer;
+#[cfg(feature = "probe")]
 mod probe;
 
 /// The helpers in use (`bpf_sk_storage_get`, `bpf_skb_ancestor_cgroup_id`, …) are open to any licence; `bpf_loop`'s

@@ -1,0 +1,192 @@
+//! Place lookups in the kernel: the index and the LPM trie with the same world, over the same keys, in one run.
+//!
+//! `BPF_PROG_TEST_RUN` of a loop of 65,536 lookups in which the next key depends on the last answer: latency. The same
+//! loop without a lookup is taken off. In each round: index, trie, nothing, index again; the two index runs are the A/A
+//! spread. All structures must return the same sum.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::bar::Bar;
+use super::ground::Ground;
+use super::kernel::{KEYS, Kernel, policy, publisher};
+use super::options::{Effort, Options};
+use super::random::Random;
+use super::report::{Report, Row, Unit};
+use super::stage::fence;
+use super::stats::Sample;
+use super::trie::Prefixes;
+
+/// Address blocks in which large clouds have most of their published ranges, as `first address, length`: what egress
+/// traffic of servers mostly goes to.
+const CLOUD_V4: [(u32, u32); 22] = [
+    (0x0300_0000, 9),  // 3.0.0.0, AWS
+    (0x0d20_0000, 11), // 13.32.0.0, AWS
+    (0x0f98_0000, 13), // 15.152.0.0, AWS
+    (0x1200_0000, 8),  // 18.0.0.0, AWS
+    (0x22c0_0000, 12), // 34.192.0.0, AWS
+    (0x2300_0000, 9),  // 35.0.0.0, AWS among others
+    (0x2c80_0000, 9),  // 44.128.0.0, AWS among others
+    (0x3400_0000, 8),  // 52.0.0.0, AWS and Azure
+    (0x3600_0000, 8),  // 54.0.0.0, AWS
+    (0x6300_0000, 9),  // 99.0.0.0, AWS among others
+    (0x0d40_0000, 11), // 13.64.0.0, Azure
+    (0x1400_0000, 8),  // 20.0.0.0, Azure
+    (0x2840_0000, 10), // 40.64.0.0, Azure
+    (0x3300_0000, 8),  // 51.0.0.0, Azure among others
+    (0x6828_0000, 13), // 104.40.0.0, Azure
+    (0x2240_0000, 10), // 34.64.0.0, Google
+    (0x2280_0000, 10), // 34.128.0.0, Google
+    (0x23b8_0000, 13), // 35.184.0.0, Google
+    (0x23c0_0000, 12), // 35.192.0.0, Google
+    (0x68c4_0000, 14), // 104.196.0.0, Google
+    (0x8211_0000, 16), // 130.211.0.0, Google
+    (0x0d6e_0000, 16), // 13.110.0.0, Salesforce
+];
+/// The same for IPv6, the high 32 bits.
+const CLOUD_V6: [(u32, u32); 10] = [
+    (0x2600_1f00, 24), // AWS, United States
+    (0x2a05_d000, 25), // AWS, Europe
+    (0x2406_da00, 24), // AWS, Asia
+    (0x2804_0800, 25), // AWS, Brazil
+    (0x2603_1000, 24), // Azure
+    (0x2a01_0111, 32), // Microsoft
+    (0x2600_1900, 28), // Google
+    (0x2607_f8b0, 32), // Google
+    (0x2a01_04f8, 29), // Hetzner
+    (0x2001_41d0, 32), // OVH
+];
+const HOT: usize = 16;
+
+/// A set of keys: name, addresses as words, goal and floor against the trie.
+struct Keys {
+    name: &'static str,
+    keys: Vec<(u64, u64)>,
+    floor: f64,
+}
+
+const GOAL: f64 = 10.0;
+
+fn keys_v4(ground: &Ground) -> Vec<Keys> {
+    let mut random = Random::new(4);
+    let mut set = |mut address: Box<dyn FnMut(&mut Random) -> u32>| -> Vec<(u64, u64)> {
+        (0..KEYS).map(|_| (0, u64::from(address(&mut random)))).collect()
+    };
+    let of_block = |random: &mut Random| {
+        let (start, length) = CLOUD_V4[random.below(CLOUD_V4.len() as u64) as usize];
+        start + random.below(1 << (32 - length)) as u32
+    };
+    let ranges: Vec<(u32, u32)> = ground.ranges_v4().map(|(first, last, _)| (first, last)).collect();
+    let of_range = move |random: &mut Random| {
+        let (first, last) = ranges[random.below(ranges.len() as u64) as usize];
+        first + random.below(u64::from(last - first) + 1) as u32
+    };
+    let cloud = set(Box::new(of_block));
+    let anywhere = set(Box::new(|random| random.word() as u32));
+    let adversarial = set(Box::new(of_range));
+    named(cloud, anywhere, adversarial, [6.0, 8.0, 8.0, 8.0])
+}
+
+fn keys_v6(ground: &Ground) -> Vec<Keys> {
+    let mut random = Random::new(6);
+    let words = |address: u128| ((address >> 64) as u64, address as u64);
+    let mut set = |mut address: Box<dyn FnMut(&mut Random) -> u128>| -> Vec<(u64, u64)> {
+        (0..KEYS).map(|_| words(address(&mut random))).collect()
+    };
+    let of_block = |random: &mut Random| {
+        let (start, length) = CLOUD_V6[random.below(CLOUD_V6.len() as u64) as usize];
+        u128::from(start) << 96 | random.wide() >> length
+    };
+    let ranges: Vec<(u128, u128)> = ground.ranges_v6().map(|(first, last, _)| (first, last)).collect();
+    let of_range = move |random: &mut Random| {
+        let (first, last) = ranges[random.below(ranges.len() as u64) as usize];
+        // The modulo's bias is nothing beside 2^128; a range of everything does not occur.
+        first + random.wide() % (last - first).saturating_add(1)
+    };
+    let cloud = set(Box::new(of_block));
+    // 2000::/3, the part that is in use.
+    let anywhere = set(Box::new(|random| 1 << 125 | random.wide() >> 3));
+    let adversarial = set(Box::new(of_range));
+    named(cloud, anywhere, adversarial, [6.0, 6.0, 6.0, 8.0])
+}
+
+fn named(
+    cloud: Vec<(u64, u64)>,
+    random: Vec<(u64, u64)>,
+    adversarial: Vec<(u64, u64)>,
+    floors: [f64; 4],
+) -> Vec<Keys> {
+    let hot = cloud.iter().take(HOT).cycle().take(KEYS).copied().collect();
+    let names = ["hot", "cloud", "random", "adversarial"];
+    let all = [hot, cloud, random, adversarial];
+    names.into_iter().zip(all).zip(floors).map(|((name, keys), floor)| Keys { name, keys, floor }).collect()
+}
+
+/// Measures both families.
+///
+/// # Errors
+/// The kernel refuses, or structures disagree.
+pub(crate) fn measure(ground: &Ground, options: &Options, report: &mut Report) -> Result<()> {
+    let (mut kernel, maps) = Kernel::load()?;
+    let (mut publisher, _history) = publisher(maps, options.country_db.as_deref())?;
+    publisher.publish(policy(&fence("/bench", "EEA"))?, true)?;
+    let (v4, v6) = (Prefixes::v4(ground), Prefixes::v6(ground));
+    let (took_v4, took_v6) = kernel.fill_tries(&v4, &v6)?;
+
+    report.section("Place lookup in the kernel, against the LPM trie with the same world");
+    let families = [("v4", keys_v4(ground)), ("v6", keys_v6(ground))];
+    for (family, sets) in families {
+        for keys in sets {
+            eprintln!("  {family} {}", keys.name);
+            kernel.set_keys(&keys.keys)?;
+            one(&mut kernel, family, &keys, options.effort(), report)?;
+        }
+    }
+    report.note(format!(
+        "Filling the tries took {:.0} ms ({} IPv4 prefixes) and {:.0} ms ({} IPv6 prefixes), in batches.",
+        took_v4.as_secs_f64() * 1e3,
+        v4.len(),
+        took_v6.as_secs_f64() * 1e3,
+        v6.len(),
+    ));
+    report.note(
+        "hot: 16 addresses; cloud: random addresses in large cloud blocks; random: of the whole space (v6: 2000::/3); \
+         adversarial: random addresses of random ranges, which picks the finely divided places.",
+    );
+    Ok(())
+}
+
+fn one(kernel: &mut Kernel, family: &str, keys: &Keys, effort: Effort, report: &mut Report) -> Result<()> {
+    let (index, trie) = (format!("peer_lookup_index_{family}"), format!("peer_lookup_trie_{family}"));
+    let (mut by_index, mut by_trie, mut ratios, mut spreads) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=effort.lookups {
+        let (first, sum) = kernel.run(&index)?;
+        let (of_trie, other) = kernel.run(&trie)?;
+        let (nothing, _) = kernel.run("peer_lookup_none")?;
+        let (again, _) = kernel.run(&index)?;
+        ensure!(sum == other, "index and trie disagree on {family} {}: {sum:#x} and {other:#x}", keys.name);
+        if round == 0 {
+            continue;
+        }
+        let each = |time: Duration| (time.as_nanos() as f64 - nothing.as_nanos() as f64) / KEYS as f64;
+        let mean = (each(first) + each(again)) / 2.0;
+        by_index.push(mean);
+        by_trie.push(each(of_trie));
+        ratios.push(each(of_trie) / mean);
+        spreads.push(each(again) / each(first));
+    }
+    let (Some(by_index), Some(by_trie), Some(ratio), Some(spread)) =
+        (Sample::of(&by_index), Sample::of(&by_trie), Sample::of(&ratios), Sample::of(&spreads))
+    else {
+        return Ok(());
+    };
+    let name = format!("{family} {}", keys.name);
+    report.row(Row::new(format!("{name}: index"), Unit::Nanoseconds, by_index));
+    report.row(Row::new(format!("{name}: LPM trie"), Unit::Nanoseconds, by_trie));
+    let bar = Bar::AtLeast { goal: GOAL, floor: keys.floor };
+    let row = Row::new(format!("lookup, {name}: LPM trie ÷ index"), Unit::Times, ratio);
+    report.row(row.beside(spread.spread_about_one()).bar(bar));
+    Ok(())
+}
