@@ -104,7 +104,7 @@ impl Seen {
             && [self.blocked, self.would_be, self.teredo, self.full_sets, self.changed]
                 .iter()
                 .all(|n| *n > 0);
-                ensure!(enough, "the questions were one-sided: {self:?}");
+        ensure!(enough, "the questions were one-sided: {self:?}");
         Ok(Outcome::Passed)
     }
 }
