@@ -28,8 +28,10 @@ impl Skb {
     /// The socket, or null.
     #[inline(always)]
     pub(crate) fn sock(&self) -> *mut c_void {
-        // SAFETY: the context is valid for the call; the union's pointer is `sk` for every program of this type.
-        unsafe { (*self.skb).__bindgen_anon_2.sk }.cast()
+        // SAFETY: the context is valid for the call.
+        let union = unsafe { (*self.skb).__bindgen_anon_2 };
+        // SAFETY: the union's pointer is `sk` for every program of this type.
+        unsafe { union.sk }.cast()
     }
 
     /// Bytes from the network header on.
@@ -118,7 +120,9 @@ impl SockAddr {
     #[inline(always)]
     pub(crate) fn sock(self) -> *mut c_void {
         // SAFETY: the context is valid for the call.
-        unsafe { (*self.0).__bindgen_anon_1.sk }.cast()
+        let union = unsafe { (*self.0).__bindgen_anon_1 };
+        // SAFETY: the union's pointer is `sk` for every program of this type.
+        unsafe { union.sk }.cast()
     }
 
     /// For helpers that take the context.

@@ -23,7 +23,10 @@ const BEGIN: &str = "<!-- written by `cargo xtask vm --record` -->";
 const END: &str = "<!-- end -->";
 const PREFACE: &str = "# What the verifier spends on each program\n\n\
     Instructions processed and bytes of stack when the production and the probe object are loaded, per kernel. A test\n\
-    run fails when a program passes 250,000 instructions (a quarter of the limit) or 400 bytes of stack on any kernel.\n\n";
+    run fails when a program passes 250,000 instructions (a quarter of the limit) or 400 bytes of stack on any kernel.\n\n\
+    Stack is that of the deepest chain of calls, each frame as the verifier's log has it. Against its limit of 512 the\n\
+    kernel rounds each frame up (to 32 bytes on 6.1, later to 16 where programs are compiled), and 6.11 and later add 24\n\
+    bytes to a frame with a `bpf_loop`, which they inline.\n\n";
 
 /// One program on one kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
