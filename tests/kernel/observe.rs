@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn sees_all() -> Result<Outcome> {
     let scene = Scene::new()?;
     let (mut crm, mut other) = (scene.crm_actor()?, scene.other_actor()?);
-    let setup = scene.agent()?;
+    let setup = scene.agent_with_the_whole_world()?;
     let agent = setup.start()?;
     let watch = agent.watch(&["--all"])?;
     for shape in shapes() {

@@ -1,17 +1,21 @@
 //! What every test about an agent needs: a closed world, three cgroups, servers and the judge.
 
+use std::fs;
 use std::net::SocketAddr;
 
 use agent_tests::actor::Actor;
 use agent_tests::agent::Setup;
 use agent_tests::cgroup::Cgroup;
+use agent_tests::mmdb::{Shape, country_database};
 use agent_tests::netns::Netns;
 use agent_tests::servers::Servers;
 use agent_tests::sniffer::Sniffer;
 use agent_tests::world::World;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use ipnet::IpNet;
 
 use crate::flows::{OUTSIDE_PORT, PORT, every_udp_address};
+use crate::suite::in_vm;
 
 /// A stage with its set. Dropped in this order: servers, judge, cgroups from the leaves up, world.
 pub(crate) struct Scene {
@@ -68,8 +72,30 @@ impl Scene {
         self.world.near()
     }
 
-    /// How to run an agent on this stage.
+    /// How to run an agent on this stage. In a virtual machine it knows a small world: reading the whole one takes
+    /// an emulated processor many seconds, and each test starts an agent of its own.
     pub(crate) fn agent(&self) -> Result<Setup> {
+        let setup = self.agent_with_the_whole_world()?;
+        if !in_vm() {
+            return Ok(setup);
+        }
+        let file = setup.directory().join("country.mmdb");
+        fs::write(&file, small_world()?).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(setup.arg("--country-db").arg(file).arg("--country-db-min-share").arg("0"))
+    }
+
+    /// How to run an agent with its built-in country database, wherever this is.
+    pub(crate) fn agent_with_the_whole_world(&self) -> Result<Setup> {
         Setup::new(&self.root)
     }
+}
+
+/// The countries of the tests' addresses, as the built-in database has them.
+fn small_world() -> Result<Vec<u8>> {
+    let countries =
+        [("13.110.0.0/16", "US"), ("2601::/20", "US"), ("46.4.0.0/16", "DE"), ("2a01:4f8::/32", "DE")];
+    let networks: Vec<(IpNet, &str)> =
+        countries.into_iter().map(|(net, code)| Ok((net.parse()?, code))).collect::<Result<_>>()?;
+    let now = jiff::Timestamp::now().as_second();
+    Ok(country_database(Shape::Flat, u64::try_from(now)?, &networks))
 }

@@ -83,6 +83,11 @@ impl Setup {
         self
     }
 
+    /// The agent's own directory, for files that its arguments name.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The policy file that the agent watches.
     pub fn policy_path(&self) -> PathBuf {
         self.directory.path().join("policy.yaml")
