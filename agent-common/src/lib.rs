@@ -12,6 +12,8 @@
 //! - [`verdict`]: `decide(&view, set, &flow) -> Decision`;
 //! - [`sock`]: what is kept per socket, and how repeats are folded;
 //! - [`wire`]: the event that goes through the ring buffer.
+//!
+//! `probe` (feature `probe`) is what the test-only programs are asked, to hold the kernel against the host.
 #![no_std]
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
@@ -26,6 +28,10 @@ pub mod parse;
 pub mod place_index;
 #[cfg(all(feature = "user", not(target_arch = "bpf")))]
 pub mod pod;
+#[cfg(feature = "probe")]
+pub mod probe;
 pub mod sock;
 pub mod verdict;
 pub mod wire;
+#[cfg(all(any(test, feature = "user"), not(target_arch = "bpf")))]
+mod zeroed;

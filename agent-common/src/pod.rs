@@ -8,10 +8,24 @@ use aya::Pod;
 
 use crate::control::{Control, Limit};
 
-mod zeroed;
-
 // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
 unsafe impl Pod for Control {}
 
 // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
 unsafe impl Pod for Limit {}
+
+#[cfg(feature = "probe")]
+mod probe {
+    use aya::Pod;
+
+    use crate::probe::{Batch, PacketAnswer, PlaceQuestion, VerdictQuestion};
+
+    // SAFETY: `repr(C)`, `u64`s only.
+    unsafe impl Pod for PacketAnswer {}
+
+    // SAFETY: an array of `u64`s only.
+    unsafe impl Pod for Batch<PlaceQuestion> {}
+
+    // SAFETY: an array of `u64`s only.
+    unsafe impl Pod for Batch<VerdictQuestion> {}
+}

@@ -10,10 +10,17 @@
 //! CPU is rewriting fails the comparison and the flow is simply judged again.
 
 use crate::address::Address;
-use crate::flow::{Direction, Flow, protocol};
-use crate::image::head_flags;
-use crate::verdict::{Decision, Outcome, Reason, Verdict, View, decide};
+use crate::flow::{Direction, Flow};
+use crate::verdict::{Decision, Outcome, Reason, Verdict};
 use crate::wire::Phase;
+
+mod end;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use end::{finished, release};
+pub use step::{judge, recall, record};
 
 /// Flows that one socket remembers.
 pub const SLOTS: usize = 4;
@@ -205,7 +212,7 @@ impl Cached {
 
     /// Loopback is never judged and leaves no record.
     #[inline(always)]
-    const fn is_loopback(self) -> bool {
+    pub(crate) const fn is_loopback(self) -> bool {
         (self.0 >> 16) as u8 == Reason::Loopback as u8
     }
 }
@@ -238,7 +245,7 @@ const fn mix(h: u64, x: u64) -> u64 {
 
 /// The proof of a cached verdict.
 #[inline(always)]
-fn tag(key: [u64; 2], flow: &Flow, who: &Who, decision: u64, until: u64) -> u64 {
+pub(crate) fn tag(key: [u64; 2], flow: &Flow, who: &Who, decision: u64, until: u64) -> u64 {
     let ports = (flow.port as u64)
         | (flow.protocol as u64) << 16
         | (flow.direction as u64) << 24
@@ -259,7 +266,7 @@ pub fn position(flow: &Flow) -> usize {
 
 impl Slot {
     #[inline(always)]
-    fn is(&self, flow: &Flow) -> bool {
+    pub(crate) fn is(&self, flow: &Flow) -> bool {
         self.opened != 0
             && self.remote.hi == flow.remote.hi
             && self.remote.lo == flow.remote.lo
@@ -275,99 +282,6 @@ impl Slot {
             if self.direction == Direction::Inbound as u8 { Direction::Inbound } else { Direction::Outbound };
         Flow { remote: self.remote, port: self.port, protocol: self.protocol, direction, flags: 0 }
     }
-}
-
-/// Empties a slot for a new flow, field by field: a struct assignment becomes a call to `memset` in BPF.
-#[inline(always)]
-fn begin(state: &mut SockState, at: usize, flow: &Flow, opened: u64) {
-    let (bytes, packets) =
-        if flow.protocol == protocol::TCP { (state.early_bytes, state.early_packets) } else { (0, 0) };
-    state.early_bytes = 0;
-    state.early_packets = 0;
-    let slot = &mut state.slots[at & (SLOTS - 1)];
-    slot.tag = 0;
-    slot.remote.hi = flow.remote.hi;
-    slot.remote.lo = flow.remote.lo;
-    slot.port = flow.port;
-    slot.protocol = flow.protocol;
-    slot.direction = flow.direction as u8;
-    slot.opened = opened;
-    slot.emitted = 0;
-    slot.tx_bytes = 0;
-    slot.tx_packets = 0;
-    slot.rx_bytes = bytes;
-    slot.rx_packets = packets;
-    slot.repeats = 0;
-    slot.reported = 0;
-    slot.told = 0;
-}
-
-/// One flow event more for this socket, within its budget?
-#[inline(always)]
-fn affordable(state: &mut SockState, now: u64) -> bool {
-    let window = now >> 30;
-    if state.window != window {
-        state.window = window;
-        state.events = 0;
-    }
-    state.events += 1;
-    state.events <= FLOW_EVENTS_PER_WINDOW
-}
-
-/// Tells the end of the flow in slot `at`, if there is anything that was not told yet. The slot stays as it is.
-#[inline(always)]
-pub fn tell_end<V: View, S: Sink>(view: &V, sink: &S, state: &mut SockState, at: usize, who: &Who, now: u64) {
-    let slot = &state.slots[at & (SLOTS - 1)];
-    if slot.opened == 0 {
-        return;
-    }
-    let cached = Cached(slot.decision);
-    let passed = slot.tx_packets | slot.rx_packets != 0;
-    let untold = if cached.violation() {
-        passed || slot.repeats != slot.reported
-    } else {
-        !cached.is_loopback() && view.policy().head.flags & head_flags::FLOWS != 0
-    };
-    if !untold {
-        return;
-    }
-    if cached.violation() || affordable(state, now) {
-        sink.emit(Phase::Close, state, at, 0, who);
-    } else {
-        state.folded += 1;
-    }
-}
-
-/// The caller closed the socket: every flow's end is told. TCP may still send what is queued: the slots stay.
-#[inline(always)]
-pub fn release<V: View, S: Sink>(view: &V, sink: &S, state: &mut SockState, who: &Who, now: u64) {
-    state.flags |= sock_flags::RELEASED;
-    let mut at = 0;
-    while at < SLOTS {
-        tell_end(view, sink, state, at, who, now);
-        state.slots[at].told = state.slots[at].tx_packets;
-        at += 1;
-    }
-}
-
-/// The last packet of a TCP flow left. If the caller had closed before and data was still queued, the end is told
-/// again, with what really went out.
-#[inline(always)]
-pub fn finished<V: View, S: Sink>(
-    view: &V,
-    sink: &S,
-    state: &mut SockState,
-    at: usize,
-    who: &Who,
-    now: u64,
-    payload: bool,
-) {
-    let slot = &mut state.slots[at & (SLOTS - 1)];
-    if state.flags & sock_flags::RELEASED == 0 || !(payload || slot.tx_packets > slot.told + 1) {
-        return;
-    }
-    slot.told = slot.tx_packets;
-    tell_end(view, sink, state, at, who, now);
 }
 
 /// Storage that a socket got as a copy of its listener's becomes its own.
@@ -390,114 +304,6 @@ pub fn adopt(state: &mut SockState, cookie: u64) {
         state.slots[at].tag = 0;
         at += 1;
     }
-}
-
-/// A flow is over if it is not TCP and was silent for too long.
-#[inline(always)]
-fn idle(slot: &Slot, flow: &Flow, now: u64) -> bool {
-    flow.protocol != protocol::TCP && now.wrapping_sub(slot.last) > UDP_IDLE
-}
-
-/// The verdict that a flow's slot remembers, if it still holds; counts and tells a repeated violation.
-///
-/// `now` is the coarse clock (ns).
-#[inline(always)]
-pub fn recall<V: View, S: Sink>(
-    view: &V,
-    sink: &S,
-    state: &mut SockState,
-    who: &Who,
-    flow: &Flow,
-    now: u64,
-) -> Option<Cached> {
-    let at = position(flow);
-    let slot = &mut state.slots[at];
-    let cached = Cached(slot.decision);
-    let until = slot.until;
-    if slot.tag != tag(sink.key(), flow, who, cached.0, until) || idle(slot, flow, now) {
-        return None;
-    }
-    if until != u64::MAX && view.now() >= until {
-        return None;
-    }
-    slot.last = now;
-    if cached.violation() {
-        slot.repeats += 1;
-        if now.wrapping_sub(slot.emitted) >= REPEAT_INTERVAL {
-            slot.emitted = now;
-            slot.reported = slot.repeats;
-            sink.emit(Phase::Repeat, state, at, flow.flags, who);
-        }
-    }
-    Some(cached)
-}
-
-/// Remembers a fresh decision in the flow's slot, and tells what is to be told.
-#[expect(clippy::too_many_arguments, reason = "a struct of them would cost the kernel side its stack")]
-#[inline(always)]
-pub fn record<V: View, S: Sink>(
-    view: &V,
-    sink: &S,
-    state: &mut SockState,
-    who: &Who,
-    flow: &Flow,
-    now: u64,
-    decision: Cached,
-    until: u64,
-) {
-    let at = position(flow);
-    let slot = &mut state.slots[at];
-    let old = Cached(slot.decision);
-    let generation = view.policy().head.generation;
-    // A TCP flow lives on under a new policy; a UDP flow ends there, so that a record has one generation.
-    let goes_on = slot.is(flow)
-        && !idle(slot, flow, now)
-        && (flow.protocol == protocol::TCP || slot.generation == generation);
-    if !goes_on {
-        tell_end(view, sink, state, at, who, now);
-        begin(state, at, flow, view.now());
-    }
-    let slot = &mut state.slots[at];
-    slot.decision = decision.0;
-    slot.until = until;
-    slot.generation = generation;
-    slot.last = now;
-    slot.tag = tag(sink.key(), flow, who, decision.0, until);
-    if goes_on && decision.0 == old.0 {
-        slot.repeats += decision.0 >> 62 & 1;
-        return;
-    }
-    let phase = if goes_on { Phase::Verdict } else { Phase::Open };
-    if decision.violation() {
-        slot.emitted = now;
-        slot.reported = slot.repeats;
-        sink.emit(phase, state, at, flow.flags, who);
-    } else if !decision.is_loopback() && view.policy().head.flags & head_flags::FLOWS != 0 {
-        if affordable(state, now) {
-            sink.emit(phase, state, at, flow.flags, who);
-        } else {
-            state.folded += 1;
-        }
-    }
-}
-
-/// Judges a flow of a socket: from its slot if the verdict there still holds, else anew. The flow is then in slot
-/// [`position`], for the byte counters. The kernel side calls the three steps one by one, to share their stack.
-pub fn judge<V: View, S: Sink>(
-    view: &V,
-    sink: &S,
-    state: &mut SockState,
-    who: &Who,
-    flow: &Flow,
-    now: u64,
-) -> Cached {
-    if let Some(known) = recall(view, sink, state, who, flow, now) {
-        return known;
-    }
-    let decision = decide(view, who.set, flow);
-    let cached = Cached::new(&decision);
-    record(view, sink, state, who, flow, now, cached, decision.until);
-    cached
 }
 
 /// The slot of a flow, if it is there: for counting what comes in.

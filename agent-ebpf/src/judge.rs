@@ -27,7 +27,7 @@ pub(crate) struct Ask {
     /// Answer: the [`Cached`] decision.
     decision: u64,
     /// Answer: until when it holds.
-    until: u64,
+    pub(crate) until: u64,
 }
 
 const _: () = assert!(size_of::<Ask>() == 72);

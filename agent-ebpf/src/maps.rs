@@ -82,7 +82,7 @@ unsafe impl Sync for SkStorage {}
 static SOCKETS: SkStorage = NIL;
 
 #[inline(always)]
-fn lookup<M, K, V>(map: *const M, key: &K) -> Option<&'static mut V> {
+pub(crate) fn lookup<M, K, V>(map: *const M, key: &K) -> Option<&'static mut V> {
     // SAFETY: `map` is a map of this object with this key type; the verifier checks both.
     let value = unsafe { bpf_map_lookup_elem(map.cast_mut().cast(), ptr::from_ref(key).cast()) };
     // SAFETY: a map value lives at least until the program ends, is aligned to 8 and is of type `V` by the map's

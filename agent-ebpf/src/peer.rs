@@ -11,8 +11,8 @@ use agent_common::address::Address;
 use agent_common::bytes::{Bytes, Loop, Step};
 use agent_common::limits::MAX_PLACES;
 use agent_common::verdict::View;
-use aya_ebpf::btf_maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::btf_maps::Array;
+use aya_ebpf::btf_maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::macros::{btf_map, cgroup_skb, classifier};
 use aya_ebpf::programs::{SkBuffContext, TcContext};
 

@@ -192,6 +192,13 @@ impl Flow {
     pub(crate) fn close(self, actor: &mut Actor) -> Result<()> {
         actor.close(&self.name).map(drop)
     }
+
+    /// Closes the socket; nothing of it is sent afterwards.
+    pub(crate) fn reset(self, actor: &mut Actor) -> Result<()> {
+        let answer = actor.reset(&self.name)?;
+        ensure!(answer.is_done(), "cannot reset {}: {:?}", self.name, answer.outcome);
+        Ok(())
+    }
 }
 
 /// Opens, exchanges, closes: a flow that is expected to work.

@@ -17,7 +17,7 @@ const MOST_STACK: u64 = 400;
 /// The object that the binary embeds.
 const OBJECT: &str = "RINGFENCE_EBPF_OBJECT";
 /// The object with the test-only programs.
-const PROBE_OBJECT: &str = "RINGFENCE_PROBE_OBJECT";
+pub(crate) const PROBE_OBJECT: &str = "RINGFENCE_PROBE_OBJECT";
 
 pub(crate) fn trials() -> Vec<Trial> {
     [(OBJECT, "the_agents_object"), (PROBE_OBJECT, "the_probe_object")]
@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// The object's path; without [`OBJECT`], the file beside the probe object that the build leaves there.
-fn object(variable: &str) -> Result<PathBuf> {
+pub(crate) fn object(variable: &str) -> Result<PathBuf> {
     let mend = format!(
         "{variable} names no kernel object: run `cargo xtask build-ebpf --probe` or `cargo xtask test`"
     );

@@ -21,6 +21,7 @@ mod harness;
 mod load;
 mod observe;
 mod policies;
+mod probe;
 mod reload;
 mod scene;
 mod suite;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let trials = [
         harness::trials(),
         load::trials(),
+        probe::trials(),
         enforce::trials(),
         audit::trials(),
         errno::trials(),

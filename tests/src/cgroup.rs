@@ -77,6 +77,26 @@ impl Cgroup {
         Self::create(mount, name)
     }
 
+    /// A root with a name that documents can mention: `/name` below the mount. One that was left behind without
+    /// processes is removed first.
+    ///
+    /// # Errors
+    /// It is in use, not root, or no cgroup v2.
+    pub fn named_root(name: &str) -> Result<Self> {
+        let mount = mount()?;
+        let path = mount.join(name);
+        if path.exists() {
+            // What holds a process, in it or below, cannot be removed: then somebody is using it.
+            for child in fs::read_dir(&path).into_iter().flatten().flatten() {
+                fs::remove_dir(child.path()).ok();
+            }
+            fs::remove_dir(&path).with_context(|| {
+                format!("the cgroup {} is in use: is this running already?", path.display())
+            })?;
+        }
+        Self::create(mount, format!("/{name}"))
+    }
+
     /// A child of this cgroup. Drop children before their parent.
     ///
     /// # Errors

@@ -14,6 +14,7 @@
 //! 6. [`agent`] with [`events`]: the `ringfence` binary under test, its status and its event stream.
 //! 7. [`mmdb`]: small country databases of every shape that publishers use.
 //! 8. [`verifier`] (with `xlated`): what the kernel's verifier says of each program.
+//! 9. [`demo`]: all of it, put together for people to watch: `cargo xtask demo`.
 //!
 //! Nothing in here shares parsing code with the product: a judge must be able to disagree.
 
@@ -21,12 +22,14 @@ pub mod actor;
 pub mod agent;
 pub mod cgroup;
 pub mod deadline;
+pub mod demo;
 pub mod errno;
 pub mod events;
 pub mod frame;
 pub mod mmdb;
 pub mod netlink;
 pub mod netns;
+mod place;
 pub mod servers;
 pub mod sniffer;
 pub mod verifier;

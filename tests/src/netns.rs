@@ -2,7 +2,7 @@
 //! `ip` command, no trace once it is dropped.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::resume_unwind;
 use std::thread;
 
@@ -44,11 +44,6 @@ impl Netns {
                 .context("cannot enter the test's network namespace")?;
             work()
         })
-    }
-
-    /// Number of the descriptor, for `setns` in a child before it executes.
-    pub(crate) fn raw(&self) -> RawFd {
-        self.file.as_raw_fd()
     }
 
     /// The descriptor, as the kernel wants it to place the end of a veth pair.

@@ -1,6 +1,4 @@
 extern crate std;
-use std::alloc::{Layout, alloc_zeroed};
-use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::vec;
 use std::vec::Vec;
@@ -9,14 +7,6 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert_e
 
 use super::{BuildError, PlaceIndex};
 use crate::address::Address;
-
-#[expect(unsafe_code, reason = "a 12 MB struct can't be made on a test thread's stack")]
-fn empty() -> Box<PlaceIndex> {
-    // SAFETY: the layout is that of a non-zero-sized type.
-    let p = unsafe { alloc_zeroed(Layout::new::<PlaceIndex>()) };
-    // SAFETY: `PlaceIndex` is integers only, so zero bytes are a value of it; the global allocator made the block.
-    unsafe { Box::from_raw(p.cast()) }
-}
 
 fn v6(bits: u128) -> Address {
     Address::from_bytes(bits.to_be_bytes())
@@ -59,7 +49,7 @@ proptest! {
         for i in 0..3000u128 { starts.insert((0x2a02_0000_1000_0000u128 << 64) + ((i * 5) << 64), (i % 4000) as u16); }
         let r6: Vec<_> = starts.into_iter().collect();
         let r4: Vec<_> = starts4.into_iter().collect();
-        let mut index = empty();
+        let mut index = PlaceIndex::boxed();
         index.build(&r4, &r6).unwrap();
         let edges = r6.iter().flat_map(|r| [r.0, r.0.wrapping_sub(1), r.0.wrapping_add(1)]);
         for key in edges.chain(probes.iter().copied()) {
@@ -73,7 +63,7 @@ proptest! {
 
 #[test]
 fn ranges_that_are_no_cover_are_refused() {
-    let mut index = empty();
+    let mut index = PlaceIndex::boxed();
     assert_eq!(index.build(&[(1, 0)], &[(0, 0)]), Err(BuildError::NoOrigin));
     assert_eq!(index.build(&[], &[(0, 0)]), Err(BuildError::NoOrigin));
     assert_eq!(index.build(&[(0, 0), (5, 1), (5, 2)], &[(0, 0)]), Err(BuildError::Unsorted(2)));
@@ -82,18 +72,21 @@ fn ranges_that_are_no_cover_are_refused() {
 
 #[test]
 fn more_ranges_than_fit_are_refused_by_name() {
-    let mut index = empty();
+    let mut index = PlaceIndex::boxed();
     let blocks: Vec<_> = (0..600u128).map(|i| (i << 111, (i % 2) as u16)).collect();
     assert!(matches!(index.build(&[(0, 0)], &blocks), Err(BuildError::Full { capacity: 256, .. })));
     let v4: Vec<_> = (0..600_000u32).map(|i| (i, 0)).collect();
-    assert!(matches!(empty().build(&v4, &[(0, 0)]), Err(BuildError::Full { what: "IPv4 ranges", .. })));
+    assert!(matches!(
+        PlaceIndex::boxed().build(&v4, &[(0, 0)]),
+        Err(BuildError::Full { what: "IPv4 ranges", .. })
+    ));
 }
 
 #[test]
 fn a_single_host_inside_a_64_is_told_from_its_neighbours() {
     let host = 0x2001_0db8_0000_0000_0000_0000_0000_0001u128;
     let ranges = vec![(0, 1), (host, 2), (host + 1, 1)];
-    let mut index = empty();
+    let mut index = PlaceIndex::boxed();
     let usage = index.build(&[(0, 9)], &ranges).unwrap();
     assert_eq!((usage.deep_blocks, usage.deep_cells), (1, 3));
     assert_eq!([host - 1, host, host + 1].map(|k| index.place_v6(v6(k))), [1, 2, 1]);

@@ -1,4 +1,5 @@
-//! `ringfence explain`: what would happen to a flow, and why, from policy files alone: no agent, no root.
+//! `ringfence explain`: what would happen to a flow, and why: from policy files alone, no agent and no root, or from
+//! what the agent has in force.
 
 use std::fs;
 use std::io::Write;
@@ -11,11 +12,14 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::check::Format;
+use super::client::SocketArg;
 use crate::places::{Groups, WorldBuilder};
 use crate::policy::explain::{Explanation, Question, explain};
 use crate::policy::image::{HostImage, world};
 use crate::policy::target::Target;
 use crate::policy::{CgroupPath, Context, Workload, check, load_all};
+
+mod agent;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,6 +27,7 @@ Examples:
   ringfence explain --policy crm.yaml --cgroup /system.slice/crm.service --to '[2001:db8::1]:443/tcp' -o json
   ringfence explain --policy fences/ --cgroup /system.slice/crm.service --to 192.0.2.7/icmp
   ringfence explain --policy fences/ --at 2027-02-01T00:00:00Z ...     when an exception has ended
+  ringfence explain --cgroup /system.slice/crm.service --to 192.0.2.7:443/tcp    what the agent has in force
 
 The answer comes from the code that the kernel runs, over the same image.
 Exit codes: 0 answered, whatever the verdict; 1 policy or data refused.";
@@ -31,9 +36,11 @@ Exit codes: 0 answered, whatever the verdict; 1 policy or data refused.";
 #[derive(Clone, Debug, Args)]
 #[command(about = "Say what would happen to a flow, and why", after_help = EXAMPLES)]
 pub struct ExplainArgs {
-    /// Policy file, or folder of them
-    #[arg(long, required = true, value_name = "FILE")]
+    /// Policy file, or folder of them; without one the agent is asked what is in force
+    #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
+    #[command(flatten)]
+    agent: SocketArg,
     /// The workload's cgroup, as a path below the cgroup2 mount
     #[arg(long, value_name = "PATH", value_parser = CgroupPath::parse)]
     cgroup: CgroupPath,
@@ -80,26 +87,17 @@ impl ExplainArgs {
 /// Explains and prints; findings and warnings of the data go to `err`.
 ///
 /// # Errors
-/// If files can't be read, the data is refused, or the policy does not fit into an image.
+/// If files can't be read, the data is refused, or the policy does not fit into an image; without files, if no agent
+/// answers.
 pub fn run(args: &ExplainArgs, out: &mut impl Write, err: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let now = args.at.unwrap_or_else(Timestamp::now);
-    let files = load_all(&args.policy)?;
-    let groups = Groups::builtin()?;
-    let checked = check(&files, Context { now, groups: &groups, cgroups: None });
-    for finding in &checked.findings {
-        writeln!(err, "{finding}")?;
-    }
-    let Some(set) = checked.set else { return Ok(ExitCode::FAILURE) };
-    let world = world(args.places()?, &set)?;
-    for warning in &world.table().warnings {
-        writeln!(err, "warning: {warning}")?;
-    }
-    // The cgroup itself is the only workload: everything that holds for its ancestors holds for it.
-    let workload = Workload { id: 0, path: args.cgroup.clone() };
-    let image = HostImage::build(&set, &world, &[workload], now)?;
-    let direction = if args.inbound { Direction::Inbound } else { Direction::Outbound };
-    let question = Question { cgroup: args.cgroup.clone(), target: args.to, direction };
-    let answer = explain(&image.view(now), &image.manifest, &question);
+    let answer = if args.policy.is_empty() {
+        agent::ask(&args.agent.socket, &args.cgroup, args.to)?
+    } else {
+        match from_files(args, err)? {
+            Some(answer) => answer,
+            None => return Ok(ExitCode::FAILURE),
+        }
+    };
     match args.output {
         Format::Json => {
             serde_json::to_writer(&mut *out, &answer)?;
@@ -109,6 +107,28 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write, err: &mut impl Write) -> an
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `None` if the documents are refused; the findings say why.
+fn from_files(args: &ExplainArgs, err: &mut impl Write) -> anyhow::Result<Option<Explanation>> {
+    let now = args.at.unwrap_or_else(Timestamp::now);
+    let files = load_all(&args.policy)?;
+    let groups = Groups::builtin()?;
+    let checked = check(&files, Context { now, groups: &groups, cgroups: None });
+    for finding in &checked.findings {
+        writeln!(err, "{finding}")?;
+    }
+    let Some(set) = checked.set else { return Ok(None) };
+    let world = world(args.places()?, &set)?;
+    for warning in &world.table().warnings {
+        writeln!(err, "warning: {warning}")?;
+    }
+    // The cgroup itself is the only workload: everything that holds for its ancestors holds for it.
+    let workload = Workload { id: 0, path: args.cgroup.clone() };
+    let image = HostImage::build(&set, &world, &[workload], now)?;
+    let direction = if args.inbound { Direction::Inbound } else { Direction::Outbound };
+    let question = Question { cgroup: args.cgroup.clone(), target: args.to, direction };
+    Ok(Some(explain(&image.view(now), &image.manifest, &question)))
 }
 
 fn print_text(answer: &Explanation, out: &mut impl Write) -> std::io::Result<()> {
@@ -155,7 +175,10 @@ fn print_text(answer: &Explanation, out: &mut impl Write) -> std::io::Result<()>
         if let Some(end) = &fence.expires_at {
             write!(out, ", until {end}")?;
         }
-        writeln!(out, " [{}:{}]", fence.file, fence.line)?;
+        match &fence.file {
+            Some(file) => writeln!(out, " [{file}:{}]", fence.line.unwrap_or(0))?,
+            None => writeln!(out)?,
+        }
     }
     Ok(())
 }

@@ -82,10 +82,10 @@ pub struct FenceSays {
     pub basis: Option<String>,
     /// Until when the exception that decided holds.
     pub expires_at: Option<String>,
-    /// Where the fence was written.
-    pub file: String,
+    /// Where the fence was written; null if the agent was asked.
+    pub file: Option<String>,
     /// Line of its name.
-    pub line: u32,
+    pub line: Option<u32>,
 }
 
 /// The word for a verdict.
@@ -97,7 +97,9 @@ pub const fn verdict_word(verdict: Verdict) -> &'static str {
     }
 }
 
-const fn direction_word(direction: Direction) -> &'static str {
+/// The word for a direction.
+#[must_use]
+pub const fn direction_word(direction: Direction) -> &'static str {
     match direction {
         Direction::Outbound => "Outbound",
         Direction::Inbound => "Inbound",
@@ -165,7 +167,7 @@ fn fence_says(manifest: &Manifest, outcome: Outcome) -> Option<FenceSays> {
         rule: manifest.rule_name(outcome).map(str::to_owned),
         basis: rule.and_then(|r| r.basis.as_deref()).map(str::to_owned),
         expires_at: rule.and_then(|r| r.expires_at).map(|t| t.to_string()),
-        file: fence.origin.file.to_string(),
-        line: fence.origin.line,
+        file: Some(fence.origin.file.to_string()),
+        line: Some(fence.origin.line),
     })
 }

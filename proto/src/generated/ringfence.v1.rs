@@ -2,7 +2,7 @@
 /// What an address is known to be, and which source said so.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Place {
-    /// ISO 3166-1 alpha-2 code; absent for UNKNOWN, ANYCAST and the special ranges.
+    /// ISO 3166-1 alpha-2 code as the data gives it, also where the place is anycast; what counts is `jurisdictions`.
     #[prost(string, optional, tag = "1")]
     pub country: ::core::option::Option<::prost::alloc::string::String>,
     /// ISO 3166-1 alpha-2 code of the country of registration, where the source tells it apart.

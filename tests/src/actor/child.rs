@@ -76,7 +76,10 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             let mut buffer = vec![0; 64 * 1024];
             timed(|| recv(socket, buffer.as_mut_slice(), RecvFlags::empty()).map(|(length, _)| length))
         }
-        Command::Close { name } => timed(|| {
+        Command::Close { name, reset } => timed(|| {
+            if reset {
+                set_socket_linger(named_or_bad(sockets, &name)?, Some(Duration::ZERO))?;
+            }
             sockets.remove(&name);
             Ok(0)
         }),
@@ -93,6 +96,10 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
 
 fn named<'a>(sockets: &'a HashMap<String, OwnedFd>, name: &str) -> Result<&'a OwnedFd> {
     sockets.get(name).with_context(|| format!("no socket {name} is open"))
+}
+
+fn named_or_bad<'a>(sockets: &'a HashMap<String, OwnedFd>, name: &str) -> rustix::io::Result<&'a OwnedFd> {
+    sockets.get(name).ok_or(Errno::BADF)
 }
 
 fn limit(socket: &OwnedFd, which: Timeout, limit: Duration) -> Result<()> {

@@ -11,8 +11,6 @@ mod protocol;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command as Process, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -24,6 +22,7 @@ pub use protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
 
 use crate::cgroup::Cgroup;
 use crate::netns::Netns;
+use crate::place::place;
 
 /// Set in the environment of a process that is an actor.
 pub const MARK: &str = "RINGFENCE_ACTOR";
@@ -51,28 +50,12 @@ impl Actor {
     /// # Errors
     /// The process cannot be started, or cannot be placed.
     pub fn start(namespace: &Netns, cgroup: &Cgroup) -> Result<Self> {
-        let door = cgroup.door()?;
-        let (door_fd, namespace_fd) = (door.as_raw_fd(), namespace.raw());
         let mut process = Process::new("/proc/self/exe");
         process.arg("actor").env(MARK, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let place = move || {
-            // SAFETY: plain system calls on descriptors that the parent holds open; "0" means the caller.
-            let written = unsafe { libc::write(door_fd, b"0".as_ptr().cast(), 1) };
-            if written != 1 {
-                return Err(std::io::Error::last_os_error());
-            }
-            // SAFETY: as above; the child has one thread.
-            match unsafe { libc::setns(namespace_fd, libc::CLONE_NEWNET) } {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        };
-        // SAFETY: `place` only makes async-signal-safe system calls and does not allocate on success.
-        unsafe { process.pre_exec(place) };
+        place(&mut process, namespace, cgroup)?;
         let mut process = process
             .spawn()
             .with_context(|| format!("cannot start an actor in {}", cgroup.path().display()))?;
-        drop(door);
         let commands = process.stdin.take().context("actor without standard input")?;
         let output = BufReader::new(process.stdout.take().context("actor without standard output")?);
         let (sender, answers) = channel();
@@ -169,7 +152,16 @@ impl Actor {
     /// # Errors
     /// See [`Actor::tell`].
     pub fn close(&mut self, name: &str) -> Result<Answer> {
-        self.tell(&Command::Close { name: name.to_owned() })
+        self.tell(&Command::Close { name: name.to_owned(), reset: false })
+    }
+
+    /// Closes the socket `name` so that nothing of it is sent later: TCP by a reset instead of a goodbye that
+    /// the other side answers when it gets to it.
+    ///
+    /// # Errors
+    /// See [`Actor::tell`].
+    pub fn reset(&mut self, name: &str) -> Result<Answer> {
+        self.tell(&Command::Close { name: name.to_owned(), reset: true })
     }
 }
 

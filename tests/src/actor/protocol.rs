@@ -83,6 +83,8 @@ pub enum Command {
     Close {
         /// Which socket.
         name: String,
+        /// TCP ends with a reset (`SO_LINGER` 0), so that no frame of it follows later.
+        reset: bool,
     },
     /// The same thing to every address of `to` in turn, until the time is over or one outcome was
     /// `until`.

@@ -99,7 +99,7 @@ pub struct FenceOutcome {
 /// What an address is known to be, and which source said so.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Place {
-    /// ISO 3166-1 alpha-2 code; `None` for UNKNOWN, ANYCAST and the special ranges.
+    /// ISO 3166-1 alpha-2 code as the data gives it, also where the place is anycast; what counts is `jurisdictions`.
     pub country: Option<Arc<str>>,
     /// Country of registration, where the source tells it apart.
     pub registered_country: Option<Arc<str>>,

@@ -1,10 +1,12 @@
 //! Messages as answers: what a client does with them.
 
+use std::sync::Arc;
+
 use agent_proto::v1;
 use serde::Serialize;
 
-use super::event_in::{ReadError, fences, timestamp, word};
-use crate::grpc::backend::{AgentStatus, DataSet, LostCount, ProgramStatus, StopCounts};
+use super::event_in::{ReadError, fences, outcome, place, timestamp, word};
+use crate::grpc::backend::{AgentStatus, DataSet, Explanation, LostCount, ProgramStatus, StopCounts};
 
 /// What the agent is doing, as `NodeService.Status` tells it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -22,6 +24,23 @@ pub struct StatusReport {
     pub head_sequence: u64,
     /// Subscribers connected now.
     pub subscribers: u32,
+}
+
+/// Reads the answer of `PolicyService.Explain`.
+///
+/// # Errors
+/// Names the first field that is missing or not understood.
+pub fn explanation(answer: v1::ExplainResponse) -> Result<Explanation, ReadError> {
+    Ok(Explanation {
+        verdict: word("verdict", answer.verdict)?,
+        would_be: word("would_be", answer.would_be)?,
+        reason: word("reason", answer.reason)?,
+        fence: answer.fence,
+        rule: answer.rule,
+        outcomes: answer.outcomes.into_iter().map(outcome).collect::<Result<_, _>>()?,
+        place: Arc::new(place(answer.place.ok_or_else(|| ReadError::missing("place"))?)?),
+        generation: answer.generation,
+    })
 }
 
 /// Reads the answer of `NodeService.Status`.
