@@ -69,7 +69,8 @@ fn memory(agent: &Agent, what: &str, bar: Option<Bar>, report: &mut Report) -> R
             of_map = line.contains("bpf-map");
             continue;
         };
-        let kibibytes = value.split_whitespace().next().and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0);
+        let kibibytes =
+            value.split_whitespace().next().and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0);
         match name.trim_end_matches(':') {
             "Rss" => {
                 all += kibibytes;

@@ -133,11 +133,7 @@ pub(super) fn paced(targets: &[SocketAddrV4], per_second: u64, limit: Duration) 
                 Err(error) => bail!("connect to {to}: {error}"),
             }
         }
-        ensure!(
-            meter.wall() < limit * 3,
-            "{} of {all} calls took three times too long",
-            done + refused
-        );
+        ensure!(meter.wall() < limit * 3, "{} of {all} calls took three times too long", done + refused);
         thread::sleep(Duration::from_millis(1));
     }
     told(&meter, done, refused)
