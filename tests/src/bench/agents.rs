@@ -17,7 +17,8 @@ use super::sys;
 use super::worker::Order;
 
 const START: Bar = Bar::AtMost { goal: 200.0, floor: 500.0 };
-const MEMORY: Bar = Bar::AtMost { goal: 40.0, floor: 64.0 };
+/// The design's 40 and 64 MB.
+const MEMORY: Bar = Bar::AtMost { goal: 38.1, floor: 61.0 };
 /// Issue: median under a millisecond.
 const REFUSAL: Bar = Bar::AtMost { goal: 1000.0, floor: 1000.0 };
 const KIBIBYTES: f64 = 1024.0;
@@ -57,24 +58,39 @@ pub(crate) fn measure(ground: &Ground, options: &Options, report: &mut Report) -
     Ok(())
 }
 
-/// `VmRSS`, and what of it is the agent's own: the rest is the mapped image (kernel memory that is counted once more)
-/// and the program file.
+/// Resident memory, and what of it is the agent's own. Maps of the kernel side that are mapped (image, rings) are the
+/// kernel's memory, counted whole as soon as they are mapped, and rings twice.
 fn memory(agent: &Agent, what: &str, bar: Option<Bar>, report: &mut Report) -> Result<()> {
-    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
-    let field = |name: &str| -> Result<f64> {
-        let line =
-            status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-        Ok(line.split_whitespace().next().context("a number")?.parse::<f64>()? / KIBIBYTES)
-    };
-    let row = Row::new(what, Unit::Mebibytes, Sample::one(field("VmRSS:")?));
-    report.row(match bar {
-        Some(bar) => row.bar(bar),
-        None => row,
-    });
-    for (name, part) in [("RssAnon:", "its own"), ("RssFile:", "program file"), ("RssShmem:", "mapped image")]
-    {
-        report.row(Row::new(format!("— of that {part}"), Unit::Mebibytes, Sample::one(field(name)?)));
+    let path = format!("/proc/{}/smaps", agent.pid());
+    let smaps = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let (mut all, mut own, mut maps, mut of_map) = (0.0, 0.0, 0.0, false);
+    for line in smaps.lines() {
+        let Some((name, value)) = line.split_once(": ") else {
+            of_map = line.contains("bpf-map");
+            continue;
+        };
+        let kibibytes =
+            value.split_whitespace().next().and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0);
+        match name.trim_end_matches(':') {
+            "Rss" => {
+                all += kibibytes;
+                maps += if of_map { kibibytes } else { 0.0 };
+            }
+            "Anonymous" => own += kibibytes,
+            _ => {}
+        }
     }
+    let mut put = |what: &str, kibibytes: f64, bar: Option<Bar>| {
+        let row = Row::new(what, Unit::Mebibytes, Sample::one(kibibytes / KIBIBYTES));
+        report.row(match bar {
+            Some(bar) => row.bar(bar),
+            None => row,
+        });
+    };
+    put(what, all, bar);
+    put("— of that its own data", own, None);
+    put("— of that mapped kernel maps", maps, None);
+    put("— of that the program file", all - own - maps, None);
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use std::time::Instant;
 
 use agent_common::place_index::PlaceIndex;
 use agent_tests::mmdb::{Shape, country_database};
@@ -11,6 +10,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 
 use super::bar::Bar;
+use super::clock::Watch;
 use super::ground::{Ground, prefixes};
 use super::kernel::{Kernel, policy, publisher};
 use super::options::Options;
@@ -55,12 +55,12 @@ fn publications(what: &str, database: Option<&Path>, options: &Options, report: 
     let (mut swaps, mut flips) = (Vec::new(), Vec::new());
     for (round, set) in sets.iter().cycle().take(options.effort().builds as usize + 1).enumerate() {
         let set_again = set.clone();
-        let start = Instant::now();
+        let watch = Watch::start()?;
         publisher.publish(set.clone(), true)?;
-        let swapped = start.elapsed();
-        let start = Instant::now();
+        let swapped = watch.own()?;
+        let watch = Watch::start()?;
         publisher.publish(set_again, false)?;
-        let flipped = start.elapsed();
+        let flipped = watch.own()?;
         history.prune();
         // The first publication has no image to swap out.
         if round > 0 {
@@ -91,9 +91,9 @@ fn tries(ground: &Ground, options: &Options, report: &mut Report) -> Result<()> 
     let (v4, v6) = (Prefixes::v4(ground), Prefixes::v6(ground));
     let mut times = Vec::new();
     for _ in 0..if options.quick { 1 } else { 3 } {
-        let start = Instant::now();
+        let watch = Watch::start()?;
         let _tries = (v4.trie()?, v6.trie()?);
-        times.push(start.elapsed().as_secs_f64() * 1e3);
+        times.push(watch.own()?.as_secs_f64() * 1e3);
     }
     let sample = Sample::of(&times).context("no tries")?;
     report.row(Row::new("beside it: both LPM tries, filled in batches", Unit::Milliseconds, sample));

@@ -86,7 +86,7 @@ impl Kernel {
             .with_context(|| format!("{} keys, not {KEYS}", keys.len()))?;
         let mut map: Array<_, [u64; 2 * KEYS]> =
             self.ebpf.map_mut("PEER_KEYS").context("no map PEER_KEYS")?.try_into()?;
-        Ok(map.set(0, &*words, 0)?)
+        Ok(map.set(0, words.as_ref(), 0)?)
     }
 
     /// What the fence of the trie program refuses: all that ours does.

@@ -1,6 +1,5 @@
 //! The loops that are measured. Each is bounded in time and looks at the clock every few calls only.
 
-use std::fs;
 use std::net::SocketAddrV4;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketFlags, SocketType, connect as connect_to, sendto, socket_with,
 };
 
+use super::clock::Watch;
 use super::sys;
 use super::worker::Answer;
 
@@ -21,37 +21,16 @@ const LOOK: u64 = 16;
 /// No call may take longer: a handshake that is lost in a queue is tried again after a second.
 const CALL: Duration = Duration::from_secs(5);
 const DATAGRAM: [u8; 64] = [b'r'; 64];
-const WRITE: [u8; 128 * 1024] = [b'r'; 128 * 1024];
+static WRITE: [u8; 128 * 1024] = [b'r'; 128 * 1024];
 const WINDOW: Duration = Duration::from_millis(10);
-
-/// Wall time, and the time in which this thread was ready to run and did not.
-struct Meter {
-    start: Instant,
-    waited: u64,
-}
-
-impl Meter {
-    fn start() -> Result<Self> {
-        Ok(Self { waited: run_delay()?, start: Instant::now() })
-    }
-
-    fn stop(&self, done: u64, refused: u64) -> Result<Answer> {
-        let wall_ns = nanoseconds(self.start.elapsed());
-        let waited_ns = run_delay()?.saturating_sub(self.waited);
-        Ok(Answer { done, refused, wall_ns, waited_ns, ..Answer::default() })
-    }
-}
-
-/// Second field of `schedstat`: time spent waiting on a run queue, ns (Documentation/scheduler/sched-stats.rst).
-fn run_delay() -> Result<u64> {
-    const FILE: &str = "/proc/thread-self/schedstat";
-    let text = fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
-    let field = text.split_whitespace().nth(1).and_then(|field| field.parse().ok());
-    field.with_context(|| format!("{FILE} has no second number: {text:?}"))
-}
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn told(meter: &Watch, done: u64, refused: u64) -> Result<Answer> {
+    let (wall_ns, waited_ns) = (nanoseconds(meter.wall()), nanoseconds(meter.waited()?));
+    Ok(Answer { done, refused, wall_ns, waited_ns, ..Answer::default() })
 }
 
 fn tcp() -> rustix::io::Result<OwnedFd> {
@@ -73,27 +52,27 @@ fn some(targets: &[SocketAddrV4]) -> Result<impl Iterator<Item = &SocketAddrV4>>
 
 pub(super) fn connect(targets: &[SocketAddrV4], limit: Duration) -> Result<Answer> {
     let mut targets = some(targets)?;
-    let (meter, mut done) = (Meter::start()?, 0);
-    while meter.start.elapsed() < limit {
+    let (meter, mut done) = (Watch::start()?, 0);
+    while meter.wall() < limit {
         for to in targets.by_ref().take(LOOK as usize) {
             connect_once(*to).with_context(|| format!("connect to {to}"))?;
         }
         done += LOOK;
     }
-    meter.stop(done, 0)
+    told(&meter, done, 0)
 }
 
 pub(super) fn send(targets: &[SocketAddrV4], limit: Duration) -> Result<Answer> {
     let mut targets = some(targets)?;
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    let (meter, mut done) = (Meter::start()?, 0);
-    while meter.start.elapsed() < limit {
+    let (meter, mut done) = (Watch::start()?, 0);
+    while meter.wall() < limit {
         for to in targets.by_ref().take(LOOK as usize) {
             sendto(&socket, &DATAGRAM, SendFlags::empty(), to).with_context(|| format!("send to {to}"))?;
         }
         done += LOOK;
     }
-    meter.stop(done, 0)
+    told(&meter, done, 0)
 }
 
 pub(super) fn stream(targets: &[SocketAddrV4], limit: Duration) -> Result<Answer> {
@@ -101,16 +80,16 @@ pub(super) fn stream(targets: &[SocketAddrV4], limit: Duration) -> Result<Answer
     let to = SocketAddrV4::new(*to.ip(), super::stage::STREAM_PORT);
     let socket = tcp()?;
     connect_to(&socket, &to).with_context(|| format!("connect to {to}"))?;
-    let (meter, mut bytes) = (Meter::start()?, 0);
-    while meter.start.elapsed() < limit {
+    let (meter, mut bytes) = (Watch::start()?, 0);
+    while meter.wall() < limit {
         bytes += write(&socket, &WRITE).context("write to the stream")? as u64;
     }
-    meter.stop(bytes, 0)
+    told(&meter, bytes, 0)
 }
 
 pub(super) fn refused(targets: &[SocketAddrV4], times: u32) -> Result<Answer> {
     let mut targets = some(targets)?;
-    let meter = Meter::start()?;
+    let meter = Watch::start()?;
     let mut values = Vec::with_capacity(times as usize);
     for to in targets.by_ref().take(times as usize) {
         let socket = tcp()?;
@@ -119,18 +98,18 @@ pub(super) fn refused(targets: &[SocketAddrV4], times: u32) -> Result<Answer> {
         values.push(nanoseconds(start.elapsed()));
         ensure!(result == Err(Errno::PERM), "connect to {to} was not refused: {result:?}");
     }
-    Ok(Answer { values, ..meter.stop(0, u64::from(times))? })
+    Ok(Answer { values, ..told(&meter, 0, u64::from(times))? })
 }
 
 pub(super) fn until_refused(targets: &[SocketAddrV4], limit: Duration) -> Result<Answer> {
     let to = *some(targets)?.next().context("no target")?;
-    let meter = Meter::start()?;
+    let meter = Watch::start()?;
     let mut done = 0;
-    while meter.start.elapsed() < limit {
+    while meter.wall() < limit {
         match connect_once(to) {
             Ok(()) => done += 1,
             Err(Errno::PERM) => {
-                return Ok(Answer { values: vec![sys::monotonic_ns()], ..meter.stop(done, 1)? });
+                return Ok(Answer { values: vec![sys::monotonic_ns()], ..told(&meter, done, 1)? });
             }
             Err(error) => bail!("connect to {to}: {error}"),
         }
@@ -140,12 +119,12 @@ pub(super) fn until_refused(targets: &[SocketAddrV4], limit: Duration) -> Result
 
 pub(super) fn paced(targets: &[SocketAddrV4], per_second: u64, limit: Duration) -> Result<Answer> {
     let mut targets = some(targets)?;
-    let meter = Meter::start()?;
+    let meter = Watch::start()?;
     let all = per_second * u64::try_from(limit.as_millis())? / 1000;
     let (mut done, mut refused) = (0, 0);
     while done + refused < all {
         // The pace of the load, in bursts of a millisecond: as many as are due by now.
-        let due = u128::from(per_second) * meter.start.elapsed().as_nanos() / 1_000_000_000;
+        let due = u128::from(per_second) * meter.wall().as_nanos() / 1_000_000_000;
         while u128::from(done + refused) < due.min(u128::from(all)) {
             let to = targets.next().context("no target")?;
             match connect_once(*to) {
@@ -154,30 +133,26 @@ pub(super) fn paced(targets: &[SocketAddrV4], per_second: u64, limit: Duration) 
                 Err(error) => bail!("connect to {to}: {error}"),
             }
         }
-        ensure!(
-            meter.start.elapsed() < limit * 3,
-            "{} of {all} calls took three times too long",
-            done + refused
-        );
+        ensure!(meter.wall() < limit * 3, "{} of {all} calls took three times too long", done + refused);
         thread::sleep(Duration::from_millis(1));
     }
-    meter.stop(done, refused)
+    told(&meter, done, refused)
 }
 
 pub(super) fn windows(targets: &[SocketAddrV4], limit: Duration) -> Result<Answer> {
     let mut targets = some(targets)?;
-    let (meter, mut done) = (Meter::start()?, 0);
+    let (meter, mut done) = (Watch::start()?, 0);
     let mut values = vec![0; (limit.as_nanos() / WINDOW.as_nanos()) as usize + 1];
-    while meter.start.elapsed() < limit {
+    while meter.wall() < limit {
         let to = targets.next().context("no target")?;
-        let start = meter.start.elapsed();
+        let (start, call) = (meter.wall(), Watch::start()?);
         connect_once(*to).with_context(|| format!("connect to {to}"))?;
-        let took = nanoseconds(meter.start.elapsed() - start);
+        let took = nanoseconds(call.own()?);
         let window = (start.as_nanos() / WINDOW.as_nanos()) as usize;
         if let Some(longest) = values.get_mut(window) {
             *longest = took.max(*longest);
         }
         done += 1;
     }
-    Ok(Answer { values, ..meter.stop(done, 0)? })
+    Ok(Answer { values, ..told(&meter, done, 0)? })
 }

@@ -16,6 +16,7 @@
 mod agents;
 mod backend;
 mod bar;
+mod clock;
 mod events;
 mod ground;
 mod index;
@@ -40,11 +41,14 @@ mod worker;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::setpriority_process;
 
 use self::ground::Ground;
 use self::machine::Machine;
 use self::options::{Options, USAGE};
 use self::report::Report;
+
+const PRIORITY: i32 = -10;
 
 /// Measures one thing and reports it.
 type Measure = fn(&Ground, &Options, &mut Report) -> Result<()>;
@@ -74,6 +78,9 @@ pub(crate) fn main() -> Result<()> {
         rustix::process::geteuid().is_root(),
         "the benchmark makes namespaces and loads programs: run it as root"
     );
+    // For all that is started from here, too: what is measured must not wait for other programs. Worse figures, not wrong
+    // ones, where this is refused.
+    setpriority_process(None, PRIORITY).ok();
     let start = Instant::now();
     let ground = Ground::new(options.country_db.as_deref()).context("the country data")?;
     let machine = Machine::here(&ground.source);

@@ -154,19 +154,13 @@ impl Report {
             let (Some(bar), Some(word)) = (row.bar, row.word()) else { continue };
             let value = row.unit.show(row.sample.median);
             let limit = |limit: f64| format!("{} {}", bar.sign(), row.unit.show(limit));
-            match word {
-                Word::Met => {}
-                Word::Floor => {
-                    fallen.push(format!("{}: {value}, goal {} not reached", row.what, limit(bar.goal())))
-                }
-                Word::Missed => {
-                    fallen.push(format!("{}: {value}, **floor {} broken**", row.what, limit(bar.floor())))
-                }
-                Word::NotResolvable => {
-                    fallen
-                        .push(format!("{}: {value} is inside the A/A spread: not resolvable here", row.what));
-                }
-            }
+            let said = match word {
+                Word::Met => continue,
+                Word::Floor => format!("{value}, goal {} not reached", limit(bar.goal())),
+                Word::Missed => format!("{value}, **floor {} broken**", limit(bar.floor())),
+                Word::NotResolvable => format!("{value} is inside the A/A spread: not resolvable here"),
+            };
+            fallen.push(format!("{}: {said}", row.what));
         }
         fallen
     }

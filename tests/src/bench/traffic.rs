@@ -303,6 +303,7 @@ impl Stages {
                 }
             }
         }
+        report.note("The kernel cuts names at 15 characters: of the two ringfence_sock_, one is sock_create, one sock_release.");
         Ok(())
     }
 }
