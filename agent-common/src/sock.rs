@@ -189,7 +189,7 @@ impl Cached {
         if self.blocked() { Verdict::Block } else { Verdict::Allow }
     }
 
-    /// The [`Outcome`](crate::verdict::Outcome)'s word.
+    /// The [`Outcome`]'s word.
     #[inline(always)]
     #[must_use]
     pub const fn outcome(self) -> u32 {
