@@ -26,12 +26,10 @@ pub mod image;
 pub mod limits;
 pub mod parse;
 pub mod place_index;
-#[cfg(all(feature = "user", not(target_arch = "bpf")))]
-pub mod pod;
+#[cfg(all(any(test, feature = "user"), not(target_arch = "bpf")))]
+mod pod;
 #[cfg(feature = "probe")]
 pub mod probe;
 pub mod sock;
 pub mod verdict;
 pub mod wire;
-#[cfg(all(any(test, feature = "user"), not(target_arch = "bpf")))]
-mod zeroed;

@@ -1,20 +1,61 @@
-//! `aya::Pod` for the small values that the agent writes into maps: the only `unsafe` of this crate.
-//!
-//! [`Policy`](crate::image::Policy) and [`PlaceIndex`](crate::place_index::PlaceIndex) are not here: at megabytes
-//! they are never passed by value, but filled in place in the mapped map.
-#![expect(unsafe_code, reason = "Pod is an unsafe trait of aya's")]
+//! Raw memory: the only `unsafe` of this crate. Images on the host's heap, and `aya::Pod` for the small values that the
+//! agent writes into maps. ([`Policy`] and [`PlaceIndex`] are never passed by value: they are filled in place.)
+#![expect(unsafe_code, reason = "zeroed boxes, and an unsafe trait of aya's")]
 
-use aya::Pod;
+extern crate std;
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::boxed::Box;
 
-use crate::control::{Control, Limit};
+use crate::image::Policy;
+use crate::place_index::PlaceIndex;
 
-// SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
-unsafe impl Pod for Control {}
+impl Policy {
+    /// A policy of zeros: no workload, no fence. For the host; the kernel's lies in a map.
+    #[must_use]
+    pub fn boxed() -> Box<Self> {
+        // SAFETY: integers and arrays of integers only, so zero bytes are a value of it.
+        unsafe { zeroed() }
+    }
+}
 
-// SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
-unsafe impl Pod for Limit {}
+impl PlaceIndex {
+    /// An index of zeros, to be built. For the host; the kernel's lies in a map.
+    #[must_use]
+    pub fn boxed() -> Box<Self> {
+        // SAFETY: integers and arrays of integers only, so zero bytes are a value of it.
+        unsafe { zeroed() }
+    }
+}
 
-#[cfg(feature = "probe")]
+/// # Safety
+/// Zero bytes must be a value of `T`.
+unsafe fn zeroed<T>() -> Box<T> {
+    const { assert!(size_of::<T>() > 0) }
+    let layout = Layout::new::<T>();
+    // SAFETY: the size is not zero, asserted above.
+    let block = unsafe { alloc_zeroed(layout) };
+    if block.is_null() {
+        handle_alloc_error(layout);
+    }
+    // SAFETY: the global allocator made the block with the layout of `T`, and by this function's contract its zeros
+    // are a `T`.
+    unsafe { Box::from_raw(block.cast()) }
+}
+
+#[cfg(feature = "user")]
+mod values {
+    use aya::Pod;
+
+    use crate::control::{Control, Limit};
+
+    // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
+    unsafe impl Pod for Control {}
+
+    // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
+    unsafe impl Pod for Limit {}
+}
+
+#[cfg(all(feature = "user", feature = "probe"))]
 mod probe {
     use aya::Pod;
 

@@ -8,7 +8,9 @@ use agent_common::bytes::{Bytes, Loop, Step};
 use agent_common::flow::{Direction, Flow, flags, protocol};
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
 use aya_ebpf::helpers::{
-    bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_skb_load_bytes,
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_socket_cookie,
+    bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_set_retval, bpf_skb_ancestor_cgroup_id,
+    bpf_skb_cgroup_id, bpf_skb_load_bytes,
 };
 
 use crate::maps::repeat;
@@ -52,6 +54,20 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn cookie(&self) -> u64 {
         cookie(self.skb.cast())
+    }
+
+    /// Id of the socket's cgroup.
+    #[inline(always)]
+    pub(crate) fn cgroup(&self) -> u64 {
+        // SAFETY: the context of the running program.
+        unsafe { bpf_skb_cgroup_id(self.skb) }
+    }
+
+    /// Id of the cgroup at `level` above or at the socket's; 0 if there is none.
+    #[inline(always)]
+    pub(crate) fn ancestor(&self, level: i32) -> u64 {
+        // SAFETY: the context of the running program.
+        unsafe { bpf_skb_ancestor_cgroup_id(self.skb, level) }
     }
 
     /// For helpers that take the context.
@@ -162,4 +178,42 @@ impl SockAddr {
         };
         Flow { remote, port, protocol, direction: Direction::Outbound, flags }
     }
+}
+
+impl SockAddr {
+    /// The errno (positive) that the call returns if it is refused. Since 5.18.
+    #[inline(always)]
+    pub(crate) fn set_errno(errno: u32) {
+        // SAFETY: a helper of this program type that takes a negative errno.
+        unsafe { bpf_set_retval(-(errno as i32)) };
+    }
+}
+
+/// Id of the running task's cgroup.
+#[inline(always)]
+pub(crate) fn task_cgroup() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_cgroup_id() }
+}
+
+/// Id of the cgroup at `level` above or at the running task's; 0 if there is none.
+#[inline(always)]
+pub(crate) fn task_ancestor(level: i32) -> u64 {
+    // SAFETY: a helper that takes a number.
+    unsafe { bpf_get_current_ancestor_cgroup_id(level) }
+}
+
+/// A pointer that a global function was given: null, or memory of a whole `T`, which the verifier checks at each caller
+/// and which lives until the program ends.
+#[inline(always)]
+pub(crate) fn argument<T>(pointer: *const T) -> Option<&'static T> {
+    // SAFETY: see above; only the functions that the verifier checks call this.
+    unsafe { pointer.as_ref() }
+}
+
+/// The same, to write to.
+#[inline(always)]
+pub(crate) fn argument_mut<T>(pointer: *mut T) -> Option<&'static mut T> {
+    // SAFETY: see above.
+    unsafe { pointer.as_mut() }
 }

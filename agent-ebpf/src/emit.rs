@@ -7,7 +7,7 @@ use agent_common::image::Policy;
 use agent_common::sock::{Cached, SLOTS, Sink, Slot, SockState, Who, sock_flags};
 use agent_common::wire::{Counter, Event, Phase, event_flags};
 
-use crate::ctx::boot_time;
+use crate::ctx::{argument, boot_time};
 use crate::maps::{FLOWS, Image, VIOLATIONS, add, control, count, limit};
 
 /// `BPF_RB_NO_WAKEUP`: the agent looks at the flow ring by itself, a few times a second.
@@ -48,10 +48,8 @@ impl Sink for Rings {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn ringfence_emit(state: *const SockState, what: u32, whom: u64, policy: *const Policy) -> u32 {
-    // SAFETY: null, or a whole `SockState`: the verifier checks the callers.
-    let Some(state) = (unsafe { state.as_ref() }) else { return 0 };
-    // SAFETY: likewise a whole `Policy`.
-    let Some(policy) = (unsafe { policy.as_ref() }) else { return 0 };
+    let Some(state) = argument(state) else { return 0 };
+    let Some(policy) = argument(policy) else { return 0 };
     let slot = &state.slots[(what >> 16) as usize & (SLOTS - 1)];
     let cached = Cached(slot.decision);
     if !cached.violation() {

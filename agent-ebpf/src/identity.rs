@@ -6,12 +6,9 @@ use agent_common::bytes::Step;
 use agent_common::image::Policy;
 use agent_common::sock::{SockState, Who, sock_flags};
 use agent_common::verdict::View;
-use aya_ebpf::helpers::{
-    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_comm,
-    bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
-};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 
-use crate::ctx::{Skb, cookie};
+use crate::ctx::{Skb, cookie, task_ancestor, task_cgroup};
 use crate::maps::{Image, repeat, workload_of};
 
 /// Whose ancestors are asked for. A type each, not a branch: 6.1 lets a `cgroup_skb` program not even contain a call
@@ -25,8 +22,7 @@ trait Origin: Copy {
 impl Origin for Skb {
     #[inline(always)]
     fn ancestor(self, level: i32) -> u64 {
-        // SAFETY: the context of the running program.
-        unsafe { bpf_skb_ancestor_cgroup_id(self.raw(), level) }
+        Skb::ancestor(&self, level)
     }
 }
 
@@ -37,8 +33,7 @@ struct Task;
 impl Origin for Task {
     #[inline(always)]
     fn ancestor(self, level: i32) -> u64 {
-        // SAFETY: a helper that takes a number.
-        unsafe { bpf_get_current_ancestor_cgroup_id(level) }
+        task_ancestor(level)
     }
 }
 
@@ -98,8 +93,7 @@ pub(crate) fn of_packet(image: &Image, skb: &Skb, state: &mut SockState) -> Who 
     state.workload = walk(image.policy, image.zero(), *skb);
     state.stamp = stamp;
     state.flags |= sock_flags::VERIFIED;
-    // SAFETY: the context of the running program.
-    state.cgroup = unsafe { bpf_skb_cgroup_id(skb.raw()) };
+    state.cgroup = skb.cgroup();
     who(image, state.workload)
 }
 
@@ -147,8 +141,7 @@ pub(crate) fn sign(state: &mut SockState) {
 #[inline(always)]
 pub(crate) fn birth(ctx: *mut c_void, state: &mut SockState) {
     state.cookie = cookie(ctx);
-    // SAFETY: a helper without arguments.
-    state.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    state.cgroup = task_cgroup();
     sign(state);
 }
 

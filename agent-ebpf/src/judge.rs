@@ -13,6 +13,7 @@ use agent_common::sock::{Cached, SockState, Who, recall, record};
 use agent_common::verdict::decide;
 use agent_common::wire::Hook;
 
+use crate::ctx::{argument, argument_mut};
 use crate::emit::Rings;
 use crate::maps::Image;
 
@@ -73,10 +74,8 @@ extern "C" fn ringfence_recall(
     policy: *const Policy,
     index: *const PlaceIndex,
 ) -> u64 {
-    // SAFETY: null, or a whole `SockState`: the verifier checks the callers.
-    let Some(state) = (unsafe { state.as_mut() }) else { return REFUSED };
-    // SAFETY: likewise.
-    let Some(ask) = (unsafe { ask.as_ref() }) else { return REFUSED };
+    let Some(state) = argument_mut(state) else { return REFUSED };
+    let Some(ask) = argument(ask) else { return REFUSED };
     let Some(image) = Image::of(policy, index) else { return REFUSED };
     let rings = Rings::new(&image, ask.hook as u32);
     match recall(&image, &rings, state, &ask.who, &ask.flow, ask.now) {
@@ -88,8 +87,7 @@ extern "C" fn ringfence_recall(
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn ringfence_decide(ask: *mut Ask, policy: *const Policy, index: *const PlaceIndex) -> u32 {
-    // SAFETY: null, or a whole `Ask`: the verifier checks the callers.
-    let Some(ask) = (unsafe { ask.as_mut() }) else { return 0 };
+    let Some(ask) = argument_mut(ask) else { return 0 };
     ask.decision = REFUSED;
     let Some(image) = Image::of(policy, index) else { return 0 };
     let decision = decide(&image, ask.who.set, &ask.flow);
@@ -106,10 +104,8 @@ extern "C" fn ringfence_record(
     policy: *const Policy,
     index: *const PlaceIndex,
 ) -> u32 {
-    // SAFETY: null, or a whole `SockState`: the verifier checks the callers.
-    let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
-    // SAFETY: likewise.
-    let Some(ask) = (unsafe { ask.as_ref() }) else { return 0 };
+    let Some(state) = argument_mut(state) else { return 0 };
+    let Some(ask) = argument(ask) else { return 0 };
     let Some(image) = Image::of(policy, index) else { return 0 };
     let rings = Rings::new(&image, ask.hook as u32);
     record(&image, &rings, state, &ask.who, &ask.flow, ask.now, Cached(ask.decision), ask.until);

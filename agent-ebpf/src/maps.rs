@@ -30,7 +30,7 @@ use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::{bpf_loop, bpf_map_lookup_elem, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 
-use crate::ctx::boot_time;
+use crate::ctx::{argument, argument_mut, boot_time};
 
 /// Template values of maps in maps are arrays, not structs: 6.1 compares the BTF of a struct and refuses the inner map.
 const POLICY_WORDS: usize = size_of::<Policy>() / 8;
@@ -165,10 +165,8 @@ impl Image {
         let control = control()?;
         // SAFETY: a shared integer that nobody writes; volatile so that LLVM does not learn that it is zero.
         let zero = unsafe { ptr::read_volatile(&raw const control.zero) };
-        // SAFETY: null, or a whole map value that lives until the program ends; the verifier checks it.
-        let policy = unsafe { policy.as_ref() }?;
-        // SAFETY: likewise.
-        let index = unsafe { index.as_ref() }?;
+        let policy = argument(policy)?;
+        let index = argument(index)?;
         Some(Self { policy, index, zero })
     }
 
@@ -241,8 +239,7 @@ impl View for Image {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn ringfence_place_v4(index: *const PlaceIndex, address: u32) -> u32 {
-    // SAFETY: null, or a whole map value; the verifier checks it.
-    match unsafe { index.as_ref() } {
+    match argument(index) {
         Some(index) => u32::from(index.place_v4(address)),
         None => 0,
     }
@@ -252,8 +249,7 @@ extern "C" fn ringfence_place_v4(index: *const PlaceIndex, address: u32) -> u32 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn ringfence_place_v6(index: *const PlaceIndex, hi: u64, lo: u64) -> u32 {
-    // SAFETY: as above.
-    match unsafe { index.as_ref() } {
+    match argument(index) {
         Some(index) => u32::from(index.place_v6(Address { hi, lo })),
         None => 0,
     }
@@ -271,9 +267,7 @@ extern "C" fn ringfence_fence(
 ) -> u32 {
     const REFUSED: u32 = Outcome::unfenced(Verdict::Block, Reason::Fault).0;
     let Some(image) = Image::of(policy, index) else { return REFUSED };
-    // SAFETY: null, or a whole `Flow`; the verifier checks it.
-    let Some(flow) = (unsafe { flow.as_ref() }) else { return REFUSED };
-    // SAFETY: null, or a whole word.
-    let Some(until) = (unsafe { until.as_mut() }) else { return REFUSED };
+    let Some(flow) = argument(flow) else { return REFUSED };
+    let Some(until) = argument_mut(until) else { return REFUSED };
     judge(&image, what as u16, flow, (what >> 16) as u16, until).0
 }

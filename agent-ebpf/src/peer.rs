@@ -16,7 +16,7 @@ use aya_ebpf::btf_maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::macros::{btf_map, cgroup_skb, classifier};
 use aya_ebpf::programs::{SkBuffContext, TcContext};
 
-use crate::ctx::Skb;
+use crate::ctx::{Skb, argument};
 use crate::maps::{Image, repeat};
 
 /// Lookups of one run. `tests/src/bench` has the same number, and the size of `PEER_KEYS` tells them apart if not.
@@ -121,8 +121,8 @@ impl<L: Lookup> Step for Run<L> {
 fn run<L: Lookup>(lookup: L) -> i32 {
     let Some(image) = Image::fetch() else { return 0 };
     let Some(keys) = PEER_KEYS.get_ptr(0) else { return 0 };
-    // SAFETY: a map value of this type, which lives until the program ends; user space does not write during a run.
-    let keys = unsafe { &*keys };
+    // User space does not write to the keys during a run.
+    let Some(keys) = argument(keys) else { return 0 };
     let mut run = Run { lookup, image, keys, zero: image.hide(0), next: image.hide(0), sum: image.hide(0) };
     repeat(KEYS as u32, &mut run);
     run.sum as i32
@@ -174,6 +174,6 @@ fn peer_trie_egress(ctx: SkBuffContext) -> i32 {
         trie_v6([word(0), word(4), word(8), word(12)])
     };
     let Some(denied) = PEER_DENIED.get(0) else { return 0 };
-    let bit = denied[place as usize / 64 & (WORDS - 1)] >> (place & 63) & 1;
+    let bit = denied[(place as usize / 64) & (WORDS - 1)] >> (place & 63) & 1;
     1 - bit as i32
 }

@@ -9,7 +9,6 @@ use agent_common::flow::Flow;
 use agent_common::sock::sock_flags;
 use agent_common::verdict::View;
 use agent_common::wire::{Counter, Hook};
-use aya_ebpf::helpers::bpf_set_retval;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
@@ -52,7 +51,6 @@ pub(super) fn ask(ctx: SockAddr, flow: Flow, hook: Hook) -> i32 {
     if !judge(&image, state, &mut ask).blocked() {
         return 1;
     }
-    // SAFETY: a helper of this program type that takes a negative errno.
-    unsafe { bpf_set_retval(-(image.policy().head.errno as i32)) };
+    SockAddr::set_errno(image.policy().head.errno);
     0
 }

@@ -1,7 +1,7 @@
 //! The image in the kernel: filled beside the one in force, then swapped in with one pointer.
 //!
 //! What changes a map, completely:
-//! - a new policy: [`ImageMaps::publish`] (policy map, and an index map if places changed);
+//! - a new policy: [`ImageMaps::stage`] and [`ImageMaps::swap`] (policy map, and an index map if places changed);
 //! - a new or gone cgroup: [`ImageMaps::identify`] and [`ImageMaps::forget`] (`IDENTITY`, then the epoch).
 
 use std::io;
@@ -89,6 +89,15 @@ impl Deref for PublishedIndex {
     }
 }
 
+/// An image beside the one in force.
+pub struct Staged {
+    /// Its policy.
+    pub policy: PublishedPolicy,
+    /// Its place index.
+    pub index: PublishedIndex,
+    slot: u32,
+}
+
 /// The maps that make the image.
 pub struct ImageMaps {
     policies: MapData,
@@ -141,13 +150,8 @@ impl ImageMaps {
         if new_index { (self.slot + 1) % INDEX_SLOTS } else { self.slot }
     }
 
-    /// Swaps the image in: the index into its slot, the policy that names it after, and only then the old index out.
-    /// When this returns, no packet is judged by the old image any more.
-    pub fn publish(
-        &mut self,
-        policy: NewPolicy,
-        index: Option<NewIndex>,
-    ) -> Result<(PublishedPolicy, PublishedIndex), PublishError> {
+    /// Puts a new image beside the one in force: its index into a free slot. No program sees any of it yet.
+    pub fn stage(&mut self, policy: NewPolicy, index: Option<NewIndex>) -> Result<Staged, PublishError> {
         let slot = self.next_slot(index.is_some());
         let index = match index {
             Some(new) => {
@@ -157,13 +161,31 @@ impl ImageMaps {
             }
             None => self.index.clone().ok_or(PublishError::NoIndex)?,
         };
-        set_inner(self.policies.fd().as_fd(), 0, policy.0.as_fd()).map_err(kernel("publish the policy"))?;
-        let old = std::mem::replace(&mut self.slot, slot);
-        let first = self.index.replace(index.clone()).is_none();
-        if slot != old && !first {
+        Ok(Staged { policy: PublishedPolicy(Arc::new(policy.0)), index, slot })
+    }
+
+    /// Swaps a staged image in with one pointer, and only then lets the old index go. When this returns, no packet is
+    /// judged by the old image any more.
+    pub fn swap(&mut self, staged: &Staged) -> Result<(), PublishError> {
+        set_inner(self.policies.fd().as_fd(), 0, staged.policy.0.as_fd())
+            .map_err(kernel("publish the policy"))?;
+        let old = std::mem::replace(&mut self.slot, staged.slot);
+        let first = self.index.replace(staged.index.clone()).is_none();
+        if staged.slot != old && !first {
             clear_inner(self.indexes.fd().as_fd(), old).map_err(kernel("free the old place index"))?;
         }
-        Ok((PublishedPolicy(Arc::new(policy.0)), index))
+        Ok(())
+    }
+
+    /// Both steps at once, for who needs no name for the new image before it is in force.
+    pub fn publish(
+        &mut self,
+        policy: NewPolicy,
+        index: Option<NewIndex>,
+    ) -> Result<(PublishedPolicy, PublishedIndex), PublishError> {
+        let staged = self.stage(policy, index)?;
+        self.swap(&staged)?;
+        Ok((staged.policy, staged.index))
     }
 
     /// A cgroup belongs to a workload from now on; sockets that are already open notice at their next packet.

@@ -1,6 +1,6 @@
 //! The kernel side, as the agent sees it: the only importer of aya and the only `unsafe` of the agent.
 //!
-//! [`object`] → [`load`] → [`image`] (fill, swap) → [`attach`]; [`features`] tells what this kernel can do.
+//! [`object`] → [`load`] → [`image`] (fill, stage, swap) → [`attach`].
 
 pub mod attach;
 pub mod image;

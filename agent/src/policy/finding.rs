@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A place in one of the files that were read: which file (a position in [`Findings::files`]), line and column.
+/// A place in one of the files that were read: which file (a position in `Findings`), line and column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct At {
     /// Position of the file among those read.

@@ -1,7 +1,7 @@
 //! The generations that events may still speak of, and what is in force now.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use agent_common::flow::Flow;
@@ -42,9 +42,17 @@ impl InForce {
     }
 }
 
-/// The last generations, newest last, each with when it came.
+/// The last generations, and the one that is about to come: its first events may be read before the swap has
+/// returned.
 #[derive(Default)]
-pub struct History(RwLock<VecDeque<(Instant, Arc<InForce>)>>);
+pub struct History(RwLock<Generations>);
+
+#[derive(Default)]
+struct Generations {
+    /// Newest last, each with when it came; the last is in force.
+    kept: VecDeque<(Instant, Arc<InForce>)>,
+    coming: Option<Arc<InForce>>,
+}
 
 impl History {
     /// Generations kept at most.
@@ -56,32 +64,52 @@ impl History {
     /// What is in force now.
     #[must_use]
     pub fn now(&self) -> Option<Arc<InForce>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).back().map(|(_, f)| Arc::clone(f))
+        self.read().kept.back().map(|(_, f)| Arc::clone(f))
     }
 
-    /// A generation, if it is still kept.
+    /// A generation, if it is still kept or about to come.
     #[must_use]
     pub fn get(&self, generation: u32) -> Option<Arc<InForce>> {
-        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().rev().find(|(_, f)| f.manifest.generation == generation).map(|(_, f)| Arc::clone(f))
+        let generations = self.read();
+        let kept = generations.kept.iter().rev().map(|(_, f)| f);
+        generations.coming.iter().chain(kept).find(|f| f.manifest.generation == generation).map(Arc::clone)
     }
 
-    /// A new generation is in force.
-    pub fn push(&self, new: InForce) -> Arc<InForce> {
-        let new = Arc::new(new);
-        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() == Self::KEPT {
-            kept.pop_front();
+    /// A generation is about to be swapped in.
+    pub fn announce(&self, new: InForce) {
+        self.write().coming = Some(Arc::new(new));
+    }
+
+    /// What was announced is in force. `None` if nothing was.
+    pub fn arrived(&self) -> Option<Arc<InForce>> {
+        let mut generations = self.write();
+        let new = generations.coming.take()?;
+        if generations.kept.len() == Self::KEPT {
+            generations.kept.pop_front();
         }
-        kept.push_back((Instant::now(), Arc::clone(&new)));
-        new
+        generations.kept.push_back((Instant::now(), Arc::clone(&new)));
+        Some(new)
+    }
+
+    /// What was announced does not come.
+    pub fn withdrawn(&self) {
+        self.write().coming = None;
     }
 
     /// Lets go of generations that no event speaks of any more.
     pub fn prune(&self) {
-        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        while kept.get(1).is_some_and(|(came, _)| came.elapsed() > Self::LINGER) {
-            kept.pop_front();
+        let mut generations = self.write();
+        while generations.kept.get(1).is_some_and(|(came, _)| came.elapsed() > Self::LINGER) {
+            generations.kept.pop_front();
         }
+    }
+
+    /// A panic of another thread can't leave this half changed: take it.
+    fn read(&self) -> RwLockReadGuard<'_, Generations> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Generations> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
 //! Policy: from documents to an image.
 //!
 //! In the order of a document: [`source`] reads files, [`tree`] reads YAML, [`decode`] reads fields into [`schema`],
-//! [`validate`] checks them all together and makes a [`set`], [`compile`] writes the image and its [`manifest`].
+//! [`validate`] checks them all together and makes a [`set`], [`mod@compile`] writes the image and its [`manifest`].
 //! [`last_good`] keeps the documents in force over a restart; [`explain`] asks the image, on the host, what the
 //! kernel would say.
 

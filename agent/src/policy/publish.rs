@@ -48,6 +48,11 @@ pub enum PublicationError {
     /// Cgroups can't be read.
     #[error(transparent)]
     Cgroups(#[from] CgroupError),
+    /// Two threads published at once.
+    #[error(
+        "the generation that was just published is not known: this is a fault of the agent, please report it"
+    )]
+    Lost,
     /// A subject that the kernel does not look for.
     #[error(
         "the subject {path} lies {} levels deep, and subjects may lie {MAX_CGROUP_LEVEL} deep: name a cgroup above it",
@@ -212,12 +217,20 @@ impl Publisher {
         // A cgroup is known to the kernel before the policy that judges it: the policy in force does not know the
         // workload's id yet and looks further up.
         self.identify(&workloads)?;
-        let (policy, index) = self.maps.publish(policy, index)?;
+        let staged = self.maps.stage(policy, index)?;
+        // Named before it is swapped in: an event of the new generation may be read at once.
+        self.history.announce(InForce {
+            manifest,
+            set: Arc::new(set),
+            policy: staged.policy.clone(),
+            index: staged.index.clone(),
+            ranges: Arc::clone(&places.ranges),
+        });
+        self.maps.swap(&staged).inspect_err(|_| self.history.withdrawn())?;
         self.generation = settings.generation;
         self.cut = Some(cut);
         self.places = places;
-        let ranges = Arc::clone(&self.places.ranges);
-        Ok(self.history.push(InForce { manifest, set: Arc::new(set), policy, index, ranges }))
+        self.history.arrived().ok_or(PublicationError::Lost)
     }
 
     fn places(&self, set: &PolicySet) -> Result<(NewIndex, Places), PublicationError> {

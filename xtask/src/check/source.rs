@@ -16,6 +16,9 @@ const PACKAGES: [&str; 6] = ["agent", "agent-common", "agent-ebpf", "proto", "te
 /// Where `unsafe` may stand outside tests: at the system call, the kernel context, the map and the ring.
 const UNSAFE_FILES: [&str; 5] = ["agent/src/bpf/", "/ctx.rs", "/maps.rs", "/emit.rs", "/pod.rs"];
 
+/// Files that are only compiled for tests: the module that declares them says `#[cfg(test)]`.
+const TEST_FILES: [&str; 5] = ["/tests.rs", "_tests.rs", "/fixtures.rs", "/fake_agent.rs", "/grpc/bench.rs"];
+
 /// What must not stand in a line outside tests, and why.
 const FORBIDDEN: [(&str, &str); 7] = [
     (".unwrap()", "return an error, or `expect(\"invariant: …\")` if it can't happen"),
@@ -68,7 +71,9 @@ fn faults_of(file: &str, text: &str) -> Vec<String> {
     if lines > MOST_LINES {
         faults.push(format!("{file}: {lines} lines, more than {MOST_LINES}: split it by idea"));
     }
-    let mut in_tests = file.starts_with("tests/") || file.contains("/tests/") || file.ends_with("/tests.rs");
+    let mut in_tests = file.starts_with("tests/")
+        || file.contains("/tests/")
+        || TEST_FILES.iter().any(|end| file.ends_with(end));
     for (number, line) in text.lines().enumerate() {
         let at = format!("{file}:{}", number + 1);
         let code = line.trim_start();

@@ -1,7 +1,7 @@
 //! A checked policy set to the bytes of an image, and to the [`Manifest`] that names its numbers.
 //!
 //! In three steps, so that an error leaves the output untouched: [`plan`] finds which fences stand around which
-//! workload and counts; [`rows`] turns rules into one word a place; [`PortClasses`] cuts the ports into classes that
+//! workload and counts; [`rows`] turns rules into one word a place; `PortClasses` cuts the ports into classes that
 //! no rule tells apart; then everything is written. Where a rule is a bit, exceptions come first, then block rules,
 //! then allow rules, each sorted by name: the lowest matching bit is the rule that an event names.
 
