@@ -22,7 +22,7 @@ trait Origin: Copy {
 impl Origin for Skb {
     #[inline(always)]
     fn ancestor(self, level: i32) -> u64 {
-        Skb::ancestor(&self, level)
+        Self::ancestor(&self, level)
     }
 }
 
