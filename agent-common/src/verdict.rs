@@ -156,14 +156,18 @@ pub struct Decision {
     pub until: u64,
 }
 
-/// Where a verdict gets the image and the time from.
-pub trait View: Loop {
+/// What one fence is judged by: the policy and the time.
+pub trait Rules: Loop {
     /// The policy.
     fn policy(&self) -> &Policy;
-    /// The place index that the policy names.
-    fn index(&self) -> &PlaceIndex;
     /// Boot-time nanoseconds now; asked only where an exception could matter.
     fn now(&self) -> u64;
+}
+
+/// Where a verdict gets the image from.
+pub trait View: Rules {
+    /// The place index that the policy names.
+    fn index(&self) -> &PlaceIndex;
 
     /// The place id of an IPv4 address. The kernel side overrides this and the next two with the same code behind a
     /// function call, so that the verifier checks it once for all callers.
@@ -202,7 +206,7 @@ pub fn places_of<V: View>(view: &V, address: Address) -> (u16, u16) {
 }
 
 #[inline(always)]
-fn live<V: View>(view: &V, fence: &Fence, bits: u64, until: &mut u64) -> u64 {
+fn live<V: Rules>(view: &V, fence: &Fence, bits: u64, until: &mut u64) -> u64 {
     struct Live<'a> {
         fence: &'a Fence,
         bits: u64,
@@ -241,7 +245,7 @@ fn live<V: View>(view: &V, fence: &Fence, bits: u64, until: &mut u64) -> u64 {
 
 /// What one fence says of one place.
 #[inline(always)]
-pub fn judge<V: View>(view: &V, at: u16, flow: &Flow, place: u16, until: &mut u64) -> Outcome {
+pub fn judge<V: Rules>(view: &V, at: u16, flow: &Flow, place: u16, until: &mut u64) -> Outcome {
     let policy = view.policy();
     let fence = policy.fence(at);
     let enforce = fence.flags;
@@ -369,7 +373,7 @@ pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
 
 /// The verdict where the flow can't be read: blocked if some fence of the set enforces.
 #[inline(always)]
-fn fault<V: View>(view: &V, set: u32) -> Decision {
+fn fault<V: Rules>(view: &V, set: u32) -> Decision {
     let set = view.policy().set(set);
     let would_be = if set.len == 0 { Verdict::Allow } else { Verdict::Block };
     let enforced = if set.flags & set_flags::ENFORCES == 0 { Verdict::Allow } else { Verdict::Block };

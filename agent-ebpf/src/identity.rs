@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use agent_common::bytes::Step;
 use agent_common::image::Policy;
 use agent_common::sock::{SockState, Who, sock_flags};
-use agent_common::verdict::View;
+use agent_common::verdict::Rules;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 
 use crate::ctx::{Skb, cookie, task_ancestor, task_cgroup};

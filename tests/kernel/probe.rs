@@ -14,7 +14,7 @@ mod verdicts;
 
 use std::fs;
 
-use agent::bpf::image::{ImageMaps, NewPolicy, PublishedIndex, PublishedPolicy};
+use agent::bpf::image::{ImageMaps, MappedIndex, NewPolicy, PublishedPolicy};
 use agent::bpf::load;
 use agent_common::place_index::PlaceIndex;
 use anyhow::{Context, Result, ensure};
@@ -84,13 +84,14 @@ impl Probe {
         &mut self,
         fill: impl FnOnce(&mut PlaceIndex) -> Result<()>,
         policy: impl FnOnce(&mut NewPolicy) -> Result<()>,
-    ) -> Result<(PublishedPolicy, PublishedIndex)> {
+    ) -> Result<(PublishedPolicy, MappedIndex)> {
         let mut index = self.maps.new_index()?;
         fill(index.value())?;
         let mut new = self.maps.new_policy()?;
         policy(&mut new)?;
         new.value().head.index_slot = self.maps.next_slot(true);
-        Ok(self.maps.publish(new, Some(index))?)
+        let (policy, index) = self.maps.publish(new, Some(index))?;
+        Ok((policy, index.map()?))
     }
 
     /// Puts another policy over the same places in force.

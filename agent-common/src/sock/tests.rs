@@ -12,7 +12,7 @@ use crate::bytes::Loop;
 use crate::flow::{Direction, Flow, protocol};
 use crate::image::{PlaceKind, Policy, Window, fence_flags, head_flags, kind_verdict};
 use crate::place_index::PlaceIndex;
-use crate::verdict::{Reason, Verdict, View};
+use crate::verdict::{Reason, Rules, Verdict, View};
 use crate::wire::Phase;
 
 mod proof;
@@ -94,15 +94,18 @@ struct At<'a> {
 
 impl Loop for At<'_> {}
 
-impl View for At<'_> {
+impl Rules for At<'_> {
     fn policy(&self) -> &Policy {
         &self.world.policy
     }
-    fn index(&self) -> &PlaceIndex {
-        self.world.index
-    }
     fn now(&self) -> u64 {
         self.now
+    }
+}
+
+impl View for At<'_> {
+    fn index(&self) -> &PlaceIndex {
+        self.world.index
     }
 }
 

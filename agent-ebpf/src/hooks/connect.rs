@@ -7,7 +7,7 @@
 
 use agent_common::flow::Flow;
 use agent_common::sock::sock_flags;
-use agent_common::verdict::View;
+use agent_common::verdict::Rules;
 use agent_common::wire::{Counter, Hook};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;

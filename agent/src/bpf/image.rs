@@ -6,7 +6,7 @@
 
 use std::io;
 use std::ops::Deref;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use agent_common::control::{Control, Limit};
@@ -78,11 +78,21 @@ impl Deref for PublishedPolicy {
     }
 }
 
-/// A place index that was published: the kernel's own pages, as long as somebody asks.
+/// A place index that was published. It is mapped only while somebody asks: 12 MiB that would count as the agent's.
 #[derive(Clone)]
-pub struct PublishedIndex(Arc<Mapped<PlaceIndex>>);
+pub struct PublishedIndex(Arc<OwnedFd>);
 
-impl Deref for PublishedIndex {
+impl PublishedIndex {
+    /// The kernel's own pages.
+    pub fn map(&self) -> io::Result<MappedIndex> {
+        self.0.try_clone().and_then(Mapped::map).map(MappedIndex)
+    }
+}
+
+/// A place index that somebody asks.
+pub struct MappedIndex(Mapped<PlaceIndex>);
+
+impl Deref for MappedIndex {
     type Target = PlaceIndex;
     fn deref(&self) -> &PlaceIndex {
         &self.0
@@ -157,7 +167,7 @@ impl ImageMaps {
             Some(new) => {
                 set_inner(self.indexes.fd().as_fd(), slot, new.0.as_fd())
                     .map_err(kernel("publish the place index"))?;
-                PublishedIndex(Arc::new(new.0))
+                PublishedIndex(Arc::new(new.0.unmap().map_err(kernel("unmap the place index"))?))
             }
             None => self.index.clone().ok_or(PublishError::NoIndex)?,
         };

@@ -88,21 +88,32 @@ impl<T: MapValue> Mapped<T> {
         let fd = i32::try_from(bpf(BPF_MAP_CREATE, &mut attr)?).map_err(io::Error::other)?;
         // SAFETY: the kernel just gave us this descriptor.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Self::map(fd)
+    }
+
+    /// Maps an array map that [`create`](Self::create) made. The kernel enters every page at once: a mapping counts in
+    /// full as this process's memory.
+    pub(crate) fn map(fd: OwnedFd) -> io::Result<Self> {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let fd_number = fd.as_raw_fd();
         // SAFETY: a fresh mapping at an address of the kernel's choice.
-        let p =
-            unsafe { libc::mmap(std::ptr::null_mut(), Self::LEN, prot, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
+        let p = unsafe { libc::mmap(std::ptr::null_mut(), Self::LEN, prot, libc::MAP_SHARED, fd_number, 0) };
         if p == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let at = NonNull::new(p.cast()).ok_or_else(|| io::Error::other("mmap gave null"))?;
         Ok(Self { fd, at, _value: PhantomData })
     }
+
+    /// Unmaps; what remains is the map itself.
+    pub(crate) fn unmap(self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
 }
 
 impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `create`, of this length, which nothing borrows any more.
+        // SAFETY: the mapping made in `map`, of this length, which nothing borrows any more.
         unsafe { libc::munmap(self.at.as_ptr().cast(), size_of::<T>().next_multiple_of(4096)) };
     }
 }

@@ -18,7 +18,7 @@ use super::model::{Body, Event};
 use crate::bpf::image::KernelCounters;
 use crate::bpf::load::KernelLog;
 
-/// The flow ring does not wake anybody; it is looked at this often. It holds 4 MiB: 24,000 events.
+/// The flow ring does not wake anybody; it is looked at this often. It holds 2 MiB: 11,900 events.
 const LOOK: Duration = Duration::from_millis(20);
 /// How often the kernel's loss counters are read.
 const COUNT: Duration = Duration::from_millis(500);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use agent_common::flow::Flow;
 use agent_common::verdict::{Outcome, judge};
 
-use super::host_view::HostView;
+use super::host_view::PolicyAt;
 use super::manifest::Manifest;
 use super::set::PolicySet;
 use crate::bpf::image::{PublishedIndex, PublishedPolicy};
@@ -27,16 +27,10 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// The image at a moment (boot-time ns).
-    #[must_use]
-    pub fn view(&self, now: u64) -> HostView<'_> {
-        HostView { policy: &self.policy, index: &self.index, now }
-    }
-
     /// What each fence of a set says of a flow whose place is already known.
     #[must_use]
     pub fn outcomes_at(&self, set: u32, flow: &Flow, place: u16, now: u64) -> Vec<Outcome> {
-        let view = self.view(now);
+        let view = PolicyAt { policy: &self.policy, now };
         let fences = self.manifest.sets.get(set as usize).map_or(&[][..], |s| s);
         fences.iter().map(|at| judge(&view, *at, flow, place, &mut u64::MAX.clone())).collect()
     }
@@ -59,7 +53,7 @@ impl History {
     pub const KEPT: usize = 32;
     /// How long a generation is kept after the next one came: events are read within milliseconds, and each
     /// generation holds 3 MiB of the kernel's memory.
-    const LINGER: Duration = Duration::from_secs(10);
+    const LINGER: Duration = Duration::from_secs(2);
 
     /// What is in force now.
     #[must_use]

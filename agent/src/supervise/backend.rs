@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::KERNEL_STOPS;
 use super::engine::fence_refs;
 use crate::bpf::attach::HOOKS;
+use crate::bpf::image::MappedIndex;
 use crate::bpf::load::Loaded;
 use crate::config::Config;
 use crate::events::enrich::{mode, place};
@@ -24,6 +25,7 @@ use crate::grpc::backend::{
 };
 use crate::places::{COUNTRY_NOTICE, Found, Groups, Layer};
 use crate::policy::explain::{self, explain};
+use crate::policy::host_view::HostView;
 use crate::policy::in_force::{History, InForce};
 use crate::policy::schema::Subject;
 use crate::policy::source::SourceFile;
@@ -180,7 +182,9 @@ impl Backend for AgentBackend {
         let port = (question.remote.port() != 0).then_some(question.remote.port());
         let target = Target { address: question.remote.address(), port, protocol: question.protocol.0 };
         let asked = explain::Question { cgroup, target, direction: Direction::Outbound };
-        let view = now.view(Clock::read().boot_ns(Timestamp::now()));
+        let Some(index) = mapped(&now) else { return nothing_in_force() };
+        let view =
+            HostView { policy: &now.policy, index: &index, now: Clock::read().boot_ns(Timestamp::now()) };
         let answer = explain(&view, &now.manifest, &asked);
         let outcomes: Vec<FenceOutcome> = answer
             .matched
@@ -206,8 +210,10 @@ impl Backend for AgentBackend {
     }
 
     fn lookup(&self, address: IpAddr) -> LookupAnswer {
-        let Some(now) = self.now() else { return LookupAnswer { address, place: Arc::default() } };
-        let id = Found::in_index(&now.index, address).ids().next().unwrap_or(0);
+        let nothing = || LookupAnswer { address, place: Arc::default() };
+        let Some(now) = self.now() else { return nothing() };
+        let Some(index) = mapped(&now) else { return nothing() };
+        let id = Found::in_index(&index, address).ids().next().unwrap_or(0);
         LookupAnswer { address, place: Arc::new(place(&now.manifest, id)) }
     }
 
@@ -226,6 +232,11 @@ impl AgentBackend {
         let detail = loaded.and_then(|p| p.instructions).map(|n| format!("{n} instructions verified"));
         ProgramStatus { name: hook.to_owned(), attached: loaded.is_some(), detail }
     }
+}
+
+/// The index in force, to ask.
+fn mapped(now: &InForce) -> Option<MappedIndex> {
+    now.index.map().inspect_err(|error| tracing::error!(%error, "the place index can't be mapped")).ok()
 }
 
 fn subject(subject: &Subject) -> String {
