@@ -1,7 +1,8 @@
 //! The kernel's own statistics of a process's programs: runs and time, by program.
 //!
 //! The kernel cuts names at 15 characters, which leaves `ringfence_sock_create` and `ringfence_sock_release` the same: a
-//! program is told by the instructions that the verifier walked in it, which this process has seen of the same programs.
+//! program is told by that and by the instructions that the verifier walked in it, which this process has seen of the same
+//! programs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,19 +11,20 @@ use std::time::Duration;
 
 use agent::bpf::load::Loaded;
 use anyhow::{Context, Result};
+use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
 
 /// Statistics are on as long as this lives; the kernel turns them off with the descriptor, also if we are killed.
 pub(crate) struct ProgramTimes {
     pid: u32,
-    names: BTreeMap<u64, String>,
+    names: BTreeMap<u32, String>,
     _on: OwnedFd,
 }
 
-/// Runs and nanoseconds, by the number of instructions walked.
+/// Runs and nanoseconds, by program id.
 pub(crate) struct Reading<'a> {
-    names: &'a BTreeMap<u64, String>,
-    programs: BTreeMap<u64, (u64, u64)>,
+    names: &'a BTreeMap<u32, String>,
+    programs: BTreeMap<u32, (u64, u64)>,
 }
 
 impl ProgramTimes {
@@ -32,9 +34,12 @@ impl ProgramTimes {
     /// Not root.
     pub(crate) fn of(pid: u32, known: &[Loaded]) -> Result<Self> {
         let on = enable_stats(Stats::RunTime).context("turn on the kernel's program statistics")?;
-        let name = |program: &Loaded| Some((program.instructions?.into(), program.name.clone()));
-        let names =
-            known.iter().filter(|program| program.name.starts_with("ringfence_")).filter_map(name).collect();
+        let mut names = BTreeMap::new();
+        for info in loaded_programs().filter_map(Result::ok) {
+            let (cut, walked) = (info.name_as_str().unwrap_or("?"), info.verified_instruction_count());
+            let whole = known.iter().find(|it| it.name.starts_with(cut) && it.instructions == walked);
+            names.insert(info.id(), whole.map_or(cut, |it| &it.name).to_owned());
+        }
         Ok(Self { pid, names, _on: on })
     }
 
@@ -53,11 +58,11 @@ impl ProgramTimes {
                 line.trim_start_matches(':').trim().parse().ok()
             };
             let (Some(id), Some(runs), Some(time)) =
-                (field("verified_insns"), field("run_cnt"), field("run_time_ns"))
+                (field("prog_id"), field("run_cnt"), field("run_time_ns"))
             else {
                 continue;
             };
-            programs.insert(id, (runs, time));
+            programs.insert(u32::try_from(id)?, (runs, time));
         }
         Ok(Reading { names: &self.names, programs })
     }
