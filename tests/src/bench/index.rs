@@ -38,10 +38,8 @@ pub(crate) fn measure(ground: &Ground, options: &Options, report: &mut Report) -
     eprintln!("  writing an MMDB of the world");
     fs::write(&file, mmdb(ground)?)?;
     eprintln!("  builds, swaps and flips");
-    for (what, database) in
-        [("MMDB file", options.country_db.as_deref().unwrap_or(&file)), ("built-in data", Path::new(""))]
-    {
-        let database = (!database.as_os_str().is_empty()).then_some(database);
+    let given = options.country_db.as_deref().unwrap_or(&file);
+    for (what, database) in [("MMDB file", Some(given)), ("built-in data", None)] {
         publications(what, database, options, report)?;
     }
     tries(ground, options, report)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::bpf::image::ImageMaps;
-use agent::bpf::load::{load, seed};
+use agent::bpf::load::{Loaded, load, seed};
 use agent::identity::cgroups::CgroupFs;
 use agent::places::Groups;
 use agent::policy::in_force::History;
@@ -37,6 +37,8 @@ const PACKET: [u8; 64] = [0; 64];
 /// A loaded object. What it attached is detached when it is dropped.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
+    /// Names of the hooks' programs with the instructions that the verifier walked in each.
+    pub(crate) programs: Vec<Loaded>,
 }
 
 impl Kernel {
@@ -50,10 +52,10 @@ impl Kernel {
         let object = fs::read(&path).with_context(|| {
             format!("cannot read {}: build it with `cargo xtask build-ebpf --probe`", path.display())
         })?;
-        let (mut ebpf, _) = load(&object)?;
+        let (mut ebpf, programs) = load(&object)?;
         let control = seed(&mut ebpf)?;
         let maps = ImageMaps::take(&mut ebpf, control)?;
-        Ok((Self { ebpf }, maps))
+        Ok((Self { ebpf, programs }, maps))
     }
 
     fn trie(&self, name: &str) -> Result<BorrowedFd<'_>> {

@@ -20,6 +20,8 @@ use super::worker::Answer;
 const LOOK: u64 = 16;
 /// No call may take longer: a handshake that is lost in a queue is tried again after a second.
 const CALL: Duration = Duration::from_secs(5);
+/// A SYN that was dropped is tried again after a second; one that was not is answered within this.
+const UNANSWERED: Duration = Duration::from_millis(500);
 const DATAGRAM: [u8; 64] = [b'r'; 64];
 static WRITE: [u8; 128 * 1024] = [b'r'; 128 * 1024];
 const WINDOW: Duration = Duration::from_millis(10);
@@ -101,15 +103,20 @@ pub(super) fn refused(targets: &[SocketAddrV4], times: u32) -> Result<Answer> {
     Ok(Answer { values, ..told(&meter, 0, u64::from(times))? })
 }
 
+/// While an agent attaches, egress stands before connect does: a SYN is dropped, and its call would wait for a retry. Such
+/// a call counts as refused, by when it began, and so does one that is refused at once.
 pub(super) fn until_refused(targets: &[SocketAddrV4], limit: Duration) -> Result<Answer> {
     let to = *some(targets)?.next().context("no target")?;
     let meter = Watch::start()?;
     let mut done = 0;
     while meter.wall() < limit {
-        match connect_once(to) {
+        let begun = sys::monotonic_ns();
+        let socket = tcp()?;
+        set_socket_timeout(&socket, Timeout::Send, Some(UNANSWERED))?;
+        match connect_to(&socket, &to) {
             Ok(()) => done += 1,
-            Err(Errno::PERM) => {
-                return Ok(Answer { values: vec![sys::monotonic_ns()], ..told(&meter, done, 1)? });
+            Err(Errno::PERM | Errno::INPROGRESS | Errno::AGAIN) => {
+                return Ok(Answer { values: vec![begun], ..told(&meter, done, 1)? });
             }
             Err(error) => bail!("connect to {to}: {error}"),
         }

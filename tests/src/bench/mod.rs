@@ -24,6 +24,7 @@ mod kernel;
 mod lookup;
 mod loops;
 mod machine;
+mod modes;
 mod nft;
 mod options;
 mod programs;

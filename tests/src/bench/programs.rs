@@ -1,10 +1,15 @@
 //! The kernel's own statistics of a process's programs: runs and time, by program.
+//!
+//! The kernel cuts names at 15 characters, which leaves `ringfence_sock_create` and `ringfence_sock_release` the same: a
+//! program is told by that and by the instructions that the verifier walked in it, which this process has seen of the same
+//! programs.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use agent::bpf::load::Loaded;
 use anyhow::{Context, Result};
 use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
@@ -23,14 +28,18 @@ pub(crate) struct Reading<'a> {
 }
 
 impl ProgramTimes {
-    /// Of the programs that a process holds.
+    /// Of the programs that a process holds; `known` are the same programs.
     ///
     /// # Errors
     /// Not root.
-    pub(crate) fn of(pid: u32) -> Result<Self> {
+    pub(crate) fn of(pid: u32, known: &[Loaded]) -> Result<Self> {
         let on = enable_stats(Stats::RunTime).context("turn on the kernel's program statistics")?;
-        let programs = loaded_programs().filter_map(Result::ok);
-        let names = programs.map(|info| (info.id(), info.name_as_str().unwrap_or("?").to_owned())).collect();
+        let mut names = BTreeMap::new();
+        for info in loaded_programs().filter_map(Result::ok) {
+            let (cut, walked) = (info.name_as_str().unwrap_or("?"), info.verified_instruction_count());
+            let whole = known.iter().find(|it| it.name.starts_with(cut) && it.instructions == walked);
+            names.insert(info.id(), whole.map_or(cut, |it| &it.name).to_owned());
+        }
         Ok(Self { pid, names, _on: on })
     }
 

@@ -34,7 +34,8 @@ pub(crate) enum Order {
     Stream { for_ms: u64 },
     /// Connect to the targets so often, and keep how long each took (ns).
     Refused { times: u32 },
-    /// Connect to the first target until that is refused; the value is when, by `CLOCK_MONOTONIC` (ns).
+    /// Connect to the first target until that does not get through; the value is when the call began, by
+    /// `CLOCK_MONOTONIC` (ns).
     UntilRefused { limit_ms: u64 },
     /// Connect to the targets at a pace, so many in all.
     Paced { per_second: u64, for_ms: u64 },
