@@ -116,8 +116,10 @@ fn fill(e: *mut Event, state: &SockState, slot: &Slot, what: u32, whom: u64) {
     if state.flags & sock_flags::EARLY != 0 {
         flags |= event_flags::EARLY;
     }
+    // A flow that opens does so now: the clock was read a moment ago.
+    let opens = what & 0xff == Phase::Open as u32;
     put! {
-        time = boot_time();
+        time = if opens { slot.opened } else { boot_time() };
         opened = slot.opened;
         cookie = state.cookie;
         cgroup = state.cgroup;

@@ -44,9 +44,11 @@ const DCCP: u8 = 33;
 /// Reads the headers. `None`: too short, not IP, or more extension headers than are walked.
 #[inline(always)]
 pub fn parse<B: Bytes>(b: &B) -> Option<Packet> {
-    let head = match b.u8(0)? >> 4 {
-        4 => v4(b)?,
-        6 => v6(b)?,
+    // The whole of an IPv4 header without options, the half of an IPv6 one: one load for both.
+    let first = b.load::<20>(0)?;
+    let head = match first[0] >> 4 {
+        4 => v4(first)?,
+        6 => v6(b, first[6])?,
         _ => return None,
     };
     let has_ports = matches!(head.protocol, protocol::TCP | protocol::UDP | protocol::UDPLITE | SCTP | DCCP);
@@ -64,8 +66,7 @@ pub fn parse<B: Bytes>(b: &B) -> Option<Packet> {
 /// RFC 791 section 3.1. Any option counts as [`flags::ROUTED`]: source routes are the only ones with a use for a
 /// workload, and telling them apart would mean a loop over attacker's bytes for nothing.
 #[inline(always)]
-fn v4<B: Bytes>(b: &B) -> Option<Packet> {
-    let h = b.load::<20>(0)?;
+fn v4(h: [u8; 20]) -> Option<Packet> {
     let header = u32::from(h[0] & 15) * 4;
     if header < 20 {
         return None;
@@ -97,9 +98,9 @@ fn address<B: Bytes>(b: &B, at: u32) -> Option<Address> {
 
 /// RFC 8200 section 4.
 #[inline(always)]
-fn v6<B: Bytes>(b: &B) -> Option<Packet> {
+fn v6<B: Bytes>(b: &B, next: u8) -> Option<Packet> {
     let mut chain =
-        Chain { b: *b, next: u64::from(b.u8(6)?), at: b.hide(40), flags: b.hide(0), end: b.hide(0) };
+        Chain { b: *b, next: u64::from(next), at: b.hide(40), flags: b.hide(0), end: b.hide(0) };
     b.repeat(MAX_EXTENSION_HEADERS, &mut chain);
     if chain.end != Chain::<B>::DONE {
         return None;

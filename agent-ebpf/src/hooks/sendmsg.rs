@@ -3,6 +3,8 @@
 //! Kernel: `udp_sendmsg`, `udpv6_sendmsg`, since 4.18. Not run for connected sockets without an address, nor for
 //! UDP-Lite's connected sends: egress sees all of them.
 //!
+//! Attached only where the policy's errno is another than EPERM, which a drop at egress gives by itself.
+//!
 //! *On error:* as for connect.
 
 use agent_common::wire::Hook;

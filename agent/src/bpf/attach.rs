@@ -43,22 +43,29 @@ pub struct HookProgram {
     direction: Option<CgroupSkbAttachType>,
 }
 
-/// All hooks, in the order they are attached: the authority first, so that nothing is ever refused politely that
-/// would not also be stopped.
+/// All hooks, in the order they are attached: those that refuse a call before the one that stops packets, or a connect
+/// between the two would hang on a dropped SYN instead of being told no.
 pub const HOOKS: [HookProgram; 8] = [
-    HookProgram { hook: "egress", program: "ringfence_egress", direction: Some(CgroupSkbAttachType::Egress) },
     HookProgram { hook: "sock_create", program: "ringfence_sock_create", direction: None },
     HookProgram { hook: "connect4", program: "ringfence_connect4", direction: None },
     HookProgram { hook: "connect6", program: "ringfence_connect6", direction: None },
     HookProgram { hook: "sendmsg4", program: "ringfence_sendmsg4", direction: None },
     HookProgram { hook: "sendmsg6", program: "ringfence_sendmsg6", direction: None },
-    HookProgram {
-        hook: "ingress",
-        program: "ringfence_ingress",
-        direction: Some(CgroupSkbAttachType::Ingress),
-    },
+    HookProgram { hook: "egress", program: "ringfence_egress", direction: Some(CgroupSkbAttachType::Egress) },
+    HookProgram { hook: "ingress", program: "ringfence_ingress", direction: Some(CgroupSkbAttachType::Ingress) },
     HookProgram { hook: "sock_release", program: "ringfence_sock_release", direction: None },
 ];
+
+impl HookProgram {
+    /// Whether a policy with this errno (positive) needs the hook.
+    ///
+    /// A datagram that egress drops gives its sender EPERM at once. The sendmsg hooks are there for the other errnos:
+    /// to judge every datagram twice for the same answer would cost as much as the verdict itself.
+    #[must_use]
+    pub fn needed(&self, errno: u32) -> bool {
+        !self.hook.starts_with("sendmsg") || errno != libc::EPERM.unsigned_abs()
+    }
+}
 
 /// Attaches hooks to a cgroup and everything below it.
 ///

@@ -128,7 +128,7 @@ fn print_text(report: &StatusReport, style: Style, out: &mut impl Write) -> std:
         line("fence", format!("{:<7} {}", fence.mode, printable(&fence.name)))?;
     }
     for program in &agent.programs {
-        let state = if program.attached { "attached" } else { "missing" };
+        let state = if program.attached { "attached" } else { "off" };
         let colour = if program.attached { Colour::Good } else { Colour::Warn };
         let detail =
             program.detail.as_deref().map(|detail| format!(": {}", printable(detail))).unwrap_or_default();

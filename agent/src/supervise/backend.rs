@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::KERNEL_STOPS;
 use super::engine::fence_refs;
-use crate::bpf::attach::HOOKS;
+use crate::bpf::attach::{HOOKS, HookProgram};
 use crate::bpf::image::MappedIndex;
 use crate::bpf::load::Loaded;
 use crate::config::Config;
@@ -40,6 +40,7 @@ pub(super) struct AgentBackend {
     root: String,
     started: Timestamp,
     builtin_db: bool,
+    errno: u32,
 }
 
 impl AgentBackend {
@@ -57,6 +58,7 @@ impl AgentBackend {
             root: root.display().to_string(),
             started: Timestamp::now(),
             builtin_db: config.data.country_db.is_none(),
+            errno: config.knobs.errno,
         }
     }
 
@@ -120,7 +122,7 @@ impl Backend for AgentBackend {
             cgroup_root: self.root.clone(),
             generation: self.generation(),
             fences: now.as_deref().map_or_else(|| Arc::new([]) as Arc<[_]>, fence_refs),
-            programs: HOOKS.iter().map(|h| self.program(h.hook, h.program)).collect(),
+            programs: HOOKS.iter().map(|h| self.program(*h)).collect(),
             data_sets,
             stops: self.stops(),
         }
@@ -227,10 +229,15 @@ impl Backend for AgentBackend {
 }
 
 impl AgentBackend {
-    fn program(&self, hook: &str, program: &str) -> ProgramStatus {
-        let loaded = self.programs.iter().find(|p| p.name == program);
+    fn program(&self, hook: HookProgram) -> ProgramStatus {
+        let name = hook.hook.to_owned();
+        if !hook.needed(self.errno) {
+            let detail = "not needed: with EPERM the drop at egress is the answer".to_owned();
+            return ProgramStatus { name, attached: false, detail: Some(detail) };
+        }
+        let loaded = self.programs.iter().find(|p| p.name == hook.program);
         let detail = loaded.and_then(|p| p.instructions).map(|n| format!("{n} instructions verified"));
-        ProgramStatus { name: hook.to_owned(), attached: loaded.is_some(), detail }
+        ProgramStatus { name, attached: loaded.is_some(), detail }
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::backend::AgentBackend;
 use self::engine::{Engine, Message};
-use crate::bpf::attach::{HOOKS, attach};
+use crate::bpf::attach::{HOOKS, HookProgram, attach};
 use crate::bpf::image::{ImageMaps, KernelCounters, take};
 use crate::bpf::load::{Loaded, kernel_log, load, seed};
 use crate::bpf::object::OBJECT;
@@ -79,8 +79,9 @@ pub fn run(config: &Config) -> Result<()> {
     let told = Arc::clone(&stop);
     let reading = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run(&told))?;
 
-    attach(&mut ebpf, &root, &HOOKS)?;
-    log_attached(&programs, &root);
+    let hooks: Vec<HookProgram> = HOOKS.into_iter().filter(|h| h.needed(config.knobs.errno)).collect();
+    attach(&mut ebpf, &root, &hooks)?;
+    log_attached(&programs, &hooks, &root);
 
     let (sender, receiver) = mpsc::channel();
     let watching = watcher::watch(config, &root, &sender)?;
@@ -138,11 +139,11 @@ fn reader(
     Ok(Reader::new(violations, flows, counters, logs, enricher, Arc::clone(hub), Arc::clone(counts)))
 }
 
-fn log_attached(programs: &[Loaded], root: &Path) {
+fn log_attached(programs: &[Loaded], hooks: &[HookProgram], root: &Path) {
     for p in programs {
         tracing::debug!(program = p.name, instructions = p.instructions, "verified");
     }
-    tracing::info!(cgroup = %root.display(), hooks = HOOKS.len(), "attached: verdicts are given from now on");
+    tracing::info!(cgroup = %root.display(), hooks = hooks.len(), "attached: verdicts are given from now on");
 }
 
 fn say(hub: &Hub, backend: &dyn Backend, state: State, detail: Option<Arc<str>>) {
