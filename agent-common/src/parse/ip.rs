@@ -99,8 +99,7 @@ fn address<B: Bytes>(b: &B, at: u32) -> Option<Address> {
 /// RFC 8200 section 4.
 #[inline(always)]
 fn v6<B: Bytes>(b: &B, next: u8) -> Option<Packet> {
-    let mut chain =
-        Chain { b: *b, next: u64::from(next), at: b.hide(40), flags: b.hide(0), end: b.hide(0) };
+    let mut chain = Chain { b: *b, next: u64::from(next), at: b.hide(40), flags: b.hide(0), end: b.hide(0) };
     b.repeat(MAX_EXTENSION_HEADERS, &mut chain);
     if chain.end != Chain::<B>::DONE {
         return None;

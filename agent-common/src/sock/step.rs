@@ -93,9 +93,16 @@ pub fn record<V: View, S: Sink>(
     let goes_on = slot.is(flow)
         && !idle(slot, flow, now)
         && (flow.protocol == protocol::TCP || slot.generation == generation);
+    let same = goes_on && decision.0 == old.0;
+    let recorded = !decision.is_loopback() && view.policy().head.flags & head_flags::FLOWS != 0;
     if !goes_on {
         tell_end(view, sink, state, at, who, now);
-        begin(state, at, flow, view.now());
+    }
+    let told = !same && (decision.violation() || recorded && affordable(state, now));
+    if !goes_on {
+        // The exact clock costs more than the rest of this together: it is for flows that somebody is told of. The
+        // coarse one differs by a tick, and by what the machine slept.
+        begin(state, at, flow, if told { view.now() } else { now });
     }
     let slot = &mut state.slots[at];
     slot.decision = decision.0;
@@ -103,21 +110,17 @@ pub fn record<V: View, S: Sink>(
     slot.generation = generation;
     slot.last = now;
     slot.tag = tag(sink.key(), flow, who, decision.0, until);
-    if goes_on && decision.0 == old.0 {
+    if same {
         slot.repeats += decision.0 >> 62 & 1;
-        return;
-    }
-    let phase = if goes_on { Phase::Verdict } else { Phase::Open };
-    if decision.violation() {
-        slot.emitted = now;
-        slot.reported = slot.repeats;
-        sink.emit(phase, state, at, flow.flags, who);
-    } else if !decision.is_loopback() && view.policy().head.flags & head_flags::FLOWS != 0 {
-        if affordable(state, now) {
-            sink.emit(phase, state, at, flow.flags, who);
-        } else {
-            state.folded += 1;
+    } else if told {
+        if decision.violation() {
+            slot.emitted = now;
+            slot.reported = slot.repeats;
         }
+        let phase = if goes_on { Phase::Verdict } else { Phase::Open };
+        sink.emit(phase, state, at, flow.flags, who);
+    } else if recorded {
+        state.folded += 1;
     }
 }
 

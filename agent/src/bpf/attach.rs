@@ -52,7 +52,11 @@ pub const HOOKS: [HookProgram; 8] = [
     HookProgram { hook: "sendmsg4", program: "ringfence_sendmsg4", direction: None },
     HookProgram { hook: "sendmsg6", program: "ringfence_sendmsg6", direction: None },
     HookProgram { hook: "egress", program: "ringfence_egress", direction: Some(CgroupSkbAttachType::Egress) },
-    HookProgram { hook: "ingress", program: "ringfence_ingress", direction: Some(CgroupSkbAttachType::Ingress) },
+    HookProgram {
+        hook: "ingress",
+        program: "ringfence_ingress",
+        direction: Some(CgroupSkbAttachType::Ingress),
+    },
     HookProgram { hook: "sock_release", program: "ringfence_sock_release", direction: None },
 ];
 
