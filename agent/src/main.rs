@@ -52,7 +52,7 @@ fn main() -> ExitCode {
             if broken_pipe(&error) {
                 return Exit::Fine.into();
             }
-            eprintln!("ringfence: {error:#}");
+            eprintln!("ringfence: {}", words(&error));
             error.downcast_ref::<ClientError>().map_or(Exit::Failed, ClientError::exit).into()
         }
     }
@@ -78,6 +78,17 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
     };
     out.flush()?;
     Ok(code)
+}
+
+/// The error and its causes, but for causes that the text before them has said already.
+fn words(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn client() -> io::Result<tokio::runtime::Runtime> {
