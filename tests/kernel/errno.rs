@@ -1,5 +1,5 @@
-//! A blocked `connect` answers at once, with the errno that the operator chose: callers' fallbacks depend
-//! on it.
+//! A blocked `connect` or `sendto` answers at once, with the errno that the operator chose: callers' fallbacks
+//! depend on it. (With EPERM the sendmsg hooks are not attached: egress gives it by itself.)
 
 use agent_tests::actor::{Command, Outcome as Call, Repeat};
 use anyhow::{Result, ensure};
@@ -54,6 +54,13 @@ fn run(choice: Option<&str>, expected: &str) -> Result<Outcome> {
         let as_chosen = exchange.connect.as_ref().is_some_and(|outcome| outcome.is_error(expected));
         ensure!(as_chosen, "{}: expected {expected}: {exchange:?}", shape.name());
         ensure!(exchange.connect_micros < SLOW_MICROS, "{}: not at once: {exchange:?}", shape.name());
+        flow.close(&mut crm)?;
+    }
+    for address in [Address::V4, Address::V6, Address::Mapped] {
+        let shape = Shape { address, used: Use::UdpUnconnected };
+        let mut flow = Flow::open(&mut crm, shape, shape.target(Destination::Forbidden, PORT))?;
+        let exchange = flow.exchange(&mut crm, false)?;
+        ensure!(exchange.send.is_error(expected), "{}: expected {expected}: {exchange:?}", shape.name());
         flow.close(&mut crm)?;
     }
 
