@@ -46,13 +46,10 @@ unsafe fn zeroed<T>() -> Box<T> {
 mod values {
     use aya::Pod;
 
-    use crate::control::{Control, Limit};
+    use crate::control::Control;
 
     // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
     unsafe impl Pod for Control {}
-
-    // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
-    unsafe impl Pod for Limit {}
 }
 
 #[cfg(all(feature = "user", feature = "probe"))]

@@ -7,7 +7,7 @@
 //! | `IDENTITY` | the agent: cgroup id to workload id | hooks that meet a socket for the first time |
 //! | `CONTROL` | the agent, epoch last | every hook |
 //! | `SOCKETS` | hooks | hooks; freed by the kernel with the socket |
-//! | `LIMITS` | hooks | hooks; the agent reads `suppressed` |
+//! | `LIMITS` | hooks | hooks |
 //! | `COUNTERS` | hooks | the agent |
 //! | `VIOLATIONS`, `FLOWS` | hooks | the agent |
 

@@ -2,14 +2,15 @@
 //!
 //! What changes a map, completely:
 //! - a new policy: [`ImageMaps::stage`] and [`ImageMaps::swap`] (policy map, and an index map if places changed);
-//! - a new or gone cgroup: [`ImageMaps::identify`] and [`ImageMaps::forget`] (`IDENTITY`, then the epoch).
+//! - a new cgroup of a subject: [`ImageMaps::identify`], then [`ImageMaps::bump_epoch`]; [`ImageMaps::forget`] only makes
+//!   room.
 
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use agent_common::control::{Control, Limit};
+use agent_common::control::Control;
 use agent_common::image::Policy;
 use agent_common::place_index::PlaceIndex;
 use agent_common::wire::Counter;
@@ -20,7 +21,7 @@ use thiserror::Error;
 use super::load::LoadError;
 use super::sys::{Mapped, clear_inner, set_inner};
 
-/// Slots of the index map; two would do, more lets a reader of a slow policy finish.
+/// Slots of the index map in the kernel object (`INDEXES`). Two are in use during a swap, one at other times.
 const INDEX_SLOTS: u32 = 4;
 
 /// Why an image is not in force. The one before it still is.
@@ -121,7 +122,6 @@ pub struct ImageMaps {
 /// What the kernel side counts.
 pub struct KernelCounters {
     counters: PerCpuArray<MapData, u64>,
-    limits: Array<MapData, Limit>,
 }
 
 fn kernel(what: &'static str) -> impl Fn(io::Error) -> PublishError {
@@ -203,7 +203,7 @@ impl ImageMaps {
         self.identity.insert(cgroup, workload, 0).map_err(map("add a cgroup to the identity table"))
     }
 
-    /// A cgroup is gone.
+    /// A cgroup has been gone for so long that its place in the table is needed.
     pub fn forget(&mut self, cgroup: u64) -> Result<(), PublishError> {
         match self.identity.remove(&cgroup) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
@@ -222,18 +222,13 @@ impl ImageMaps {
 impl KernelCounters {
     /// Takes the maps out of a loaded object.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        Ok(Self { counters: take(ebpf, "COUNTERS")?, limits: take(ebpf, "LIMITS")? })
+        Ok(Self { counters: take(ebpf, "COUNTERS")? })
     }
 
     /// A counter, over all CPUs.
     pub fn get(&self, what: Counter) -> Result<u64, PublishError> {
         let values = self.counters.get(&(what as u32), 0).map_err(map("read a counter"))?;
         Ok(values.iter().sum())
-    }
-
-    /// Violation events of a workload that were beyond its cap, since the start.
-    pub fn suppressed(&self, workload: u32) -> Result<u64, PublishError> {
-        Ok(self.limits.get(&workload, 0).map_err(map("read a workload's limit"))?.suppressed)
     }
 }
 

@@ -204,11 +204,18 @@ impl Engine {
         for warning in &in_force.manifest.table.warnings {
             tracing::warn!("{warning}");
         }
-        if !files.is_empty() {
-            last_good::store(&self.state_dir, files).context("keeping the last good policy")?;
-        }
-        self.tell(PolicyOutcome::Published, None);
+        self.tell(PolicyOutcome::Published, self.keep(files));
         Ok(())
+    }
+
+    /// Keeps the documents for a restart. If that fails they are in force all the same, and it is said.
+    fn keep(&self, files: &[SourceFile]) -> Option<String> {
+        if files.is_empty() {
+            return None;
+        }
+        let error = last_good::store(&self.state_dir, files).err()?;
+        tracing::error!(%error, "in force, but not kept for a restart");
+        Some(format!("in force, but not kept for a restart: {error}"))
     }
 
     /// The documents in force once more: with new data, a new date or a new clock.
