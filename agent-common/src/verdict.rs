@@ -51,11 +51,17 @@ pub enum Reason {
     Routed = 11,
     /// Something could not be read or found: blocked for workloads with an enforcing fence.
     Fault = 12,
+    /// A protocol that the fence does not open (`protocols`).
+    Protocol = 13,
+    /// What a network stack needs to live, in its narrow form.
+    Stack = 14,
+    /// Host layer: the packet's source is not the workload's.
+    Spoofed = 15,
 }
 
 impl Reason {
     /// All reasons, by their number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::NoFence,
         Self::Loopback,
         Self::Inbound,
@@ -69,6 +75,9 @@ impl Reason {
         Self::Default,
         Self::Routed,
         Self::Fault,
+        Self::Protocol,
+        Self::Stack,
+        Self::Spoofed,
     ];
 }
 

@@ -34,6 +34,24 @@ pub enum Hook {
     Egress = 5,
     /// `cgroup/sock_release`.
     Release = 6,
+    /// `cgroup/sock_create`: no remote yet, all zeros.
+    SockCreate = 7,
+    /// The host side of the workload's interface (tcx or clsact ingress).
+    Host = 8,
+}
+
+impl Hook {
+    /// All hooks, by their number.
+    pub const ALL: [Self; 8] = [
+        Self::Connect4,
+        Self::Connect6,
+        Self::Sendmsg4,
+        Self::Sendmsg6,
+        Self::Egress,
+        Self::Release,
+        Self::SockCreate,
+        Self::Host,
+    ];
 }
 
 /// Bits of [`Event::flags`].

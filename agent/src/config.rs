@@ -17,6 +17,8 @@ use crate::policy::publish::{Data, Knobs};
 pub const SOCKET: &str = "/run/ringfence/ringfence.sock";
 /// The default state directory.
 pub const STATE_DIR: &str = "/var/lib/ringfence";
+/// The default pin directory.
+pub const BPFFS: &str = "/sys/fs/bpf/ringfence";
 /// Violation events that one workload may emit in a second, by default; twice what a subscriber is promised without
 /// loss.
 const EVENTS_PER_SECOND: u32 = 20_000;
@@ -47,6 +49,28 @@ impl Errno {
             Self::Ehostunreach => libc::EHOSTUNREACH,
         }
     }
+}
+
+/// What happens to enforcement when the agent ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExit {
+    /// Pinned programs go on; the next agent takes them over. `ringfence uninstall` removes them.
+    #[default]
+    Keep,
+    /// Everything is detached and removed.
+    Remove,
+}
+
+/// Whether the host layer is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum HostLayer {
+    /// On the host side of every fenced workload's own interfaces, where the kernel can.
+    #[default]
+    Auto,
+    /// Not at all.
+    Off,
 }
 
 /// What was said in one place; nothing is resolved yet. The same keys, as flags and in a file.
@@ -93,6 +117,27 @@ pub struct RawConfig {
     /// This node's name in events [default: the host name]
     #[arg(long, env = "RINGFENCE_NODE", value_name = "NAME")]
     pub node: Option<String>,
+    /// Directory on a bpf file system where programs, links and maps are pinned [default: /sys/fs/bpf/ringfence]
+    #[arg(long, env = "RINGFENCE_BPFFS", value_name = "DIR")]
+    pub bpffs: Option<PathBuf>,
+    /// What happens to enforcement when the agent ends: keep it on, or remove everything [default: keep]
+    #[arg(long, env = "RINGFENCE_ON_EXIT", value_enum, value_name = "WHAT")]
+    pub on_exit: Option<OnExit>,
+    /// Guard the host side of fenced workloads' interfaces (needs a network namespace of their own) [default: auto]
+    #[arg(long, env = "RINGFENCE_HOST_LAYER", value_enum, value_name = "WHEN")]
+    pub host_layer: Option<HostLayer>,
+    /// Enter workloads' network namespaces to end flows that are no longer allowed, so that callers are told (CAP_SYS_ADMIN)
+    #[arg(long)]
+    #[serde(default)]
+    pub netns_entry: bool,
+    /// Start although this kernel lacks something that a fence needs; events then say `partial`
+    #[arg(long)]
+    #[serde(default)]
+    pub allow_partial: bool,
+    /// Start on a hybrid cgroup host, where container runtimes may start processes outside the v2 tree
+    #[arg(long, env = "RINGFENCE_ALLOW_HYBRID_CGROUPS")]
+    #[serde(default)]
+    pub allow_hybrid_cgroups: bool,
 }
 
 /// How the agent runs.
@@ -112,6 +157,18 @@ pub struct Config {
     pub knobs: Knobs,
     /// Name in events.
     pub node: String,
+    /// Where programs, links and maps are pinned.
+    pub bpffs: PathBuf,
+    /// What happens to enforcement when the agent ends.
+    pub on_exit: OnExit,
+    /// Whether the host layer is used.
+    pub host_layer: HostLayer,
+    /// Enter workloads' network namespaces to end flows.
+    pub netns_entry: bool,
+    /// Start although something is missing.
+    pub allow_partial: bool,
+    /// Start on a hybrid cgroup host.
+    pub allow_hybrid_cgroups: bool,
 }
 
 impl RawConfig {
@@ -145,6 +202,12 @@ impl RawConfig {
             violations_only: self.violations_only || other.violations_only,
             events_per_second: self.events_per_second.or(other.events_per_second),
             node: self.node.or(other.node),
+            bpffs: self.bpffs.or(other.bpffs),
+            on_exit: self.on_exit.or(other.on_exit),
+            host_layer: self.host_layer.or(other.host_layer),
+            netns_entry: self.netns_entry || other.netns_entry,
+            allow_partial: self.allow_partial || other.allow_partial,
+            allow_hybrid_cgroups: self.allow_hybrid_cgroups || other.allow_hybrid_cgroups,
         }
     }
 
@@ -181,6 +244,12 @@ impl RawConfig {
                 events_per_second: self.events_per_second.unwrap_or(EVENTS_PER_SECOND),
             },
             node,
+            bpffs: self.bpffs.unwrap_or_else(|| BPFFS.into()),
+            on_exit: self.on_exit.unwrap_or_default(),
+            host_layer: self.host_layer.unwrap_or_default(),
+            netns_entry: self.netns_entry,
+            allow_partial: self.allow_partial,
+            allow_hybrid_cgroups: self.allow_hybrid_cgroups,
         })
     }
 }

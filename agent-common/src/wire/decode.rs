@@ -69,10 +69,7 @@ impl TryFrom<u8> for Phase {
 impl TryFrom<u8> for Hook {
     type Error = DecodeError;
     fn try_from(value: u8) -> Result<Self, DecodeError> {
-        [Self::Connect4, Self::Connect6, Self::Sendmsg4, Self::Sendmsg6, Self::Egress, Self::Release]
-            .into_iter()
-            .find(|h| *h as u8 == value)
-            .ok_or(DecodeError::Field { name: "hook", value })
+        Self::ALL.into_iter().find(|h| *h as u8 == value).ok_or(DecodeError::Field { name: "hook", value })
     }
 }
 

@@ -112,12 +112,17 @@ pub const fn reason_name(reason: u8) -> Option<&'static str> {
         Reason::Default => "Default",
         Reason::Routed => "Routed",
         Reason::Fault => "Fault",
+        Reason::Protocol => "Protocol",
+        Reason::Stack => "Stack",
+        Reason::Spoofed => "Spoofed",
     })
 }
 
 /// What stands for a rule's name where none decided. No rule may be named so.
-pub const RESERVED_RULE_NAMES: [&str; 9] =
-    ["default", "unknown", "internal", "dns", "metadata", "routed", "fault", "loopback", "inbound"];
+pub const RESERVED_RULE_NAMES: [&str; 12] = [
+    "default", "unknown", "internal", "dns", "metadata", "routed", "fault", "loopback", "inbound",
+    "protocol", "stack", "spoofed",
+];
 
 const fn unnamed(reason: Reason) -> Option<&'static str> {
     match reason {
@@ -130,6 +135,9 @@ const fn unnamed(reason: Reason) -> Option<&'static str> {
         Reason::Default => Some("default"),
         Reason::Routed => Some("routed"),
         Reason::Fault => Some("fault"),
+        Reason::Protocol => Some("protocol"),
+        Reason::Stack => Some("stack"),
+        Reason::Spoofed => Some("spoofed"),
         Reason::NoFence | Reason::Exception | Reason::BlockRule | Reason::AllowRule => None,
     }
 }

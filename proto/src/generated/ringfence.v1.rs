@@ -147,6 +147,12 @@ pub enum Reason {
     Routed = 12,
     /// Something could not be read or found: blocked for workloads with an enforcing fence.
     Fault = 13,
+    /// A protocol that the fence does not open (`protocols`).
+    Protocol = 14,
+    /// What a network stack needs to live, in its narrow form.
+    Stack = 15,
+    /// Host layer: the packet's source is not the workload's.
+    Spoofed = 16,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -169,6 +175,9 @@ impl Reason {
             Self::Default => "REASON_DEFAULT",
             Self::Routed => "REASON_ROUTED",
             Self::Fault => "REASON_FAULT",
+            Self::Protocol => "REASON_PROTOCOL",
+            Self::Stack => "REASON_STACK",
+            Self::Spoofed => "REASON_SPOOFED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -188,6 +197,9 @@ impl Reason {
             "REASON_DEFAULT" => Some(Self::Default),
             "REASON_ROUTED" => Some(Self::Routed),
             "REASON_FAULT" => Some(Self::Fault),
+            "REASON_PROTOCOL" => Some(Self::Protocol),
+            "REASON_STACK" => Some(Self::Stack),
+            "REASON_SPOOFED" => Some(Self::Spoofed),
             _ => None,
         }
     }
@@ -243,6 +255,10 @@ pub enum Hook {
     Egress = 5,
     /// cgroup/sock_release: a socket is being closed.
     Release = 6,
+    /// cgroup/sock_create: a socket is being made; there is no remote yet.
+    SockCreate = 7,
+    /// The host side of the workload's interface: what left without passing a socket of the workload.
+    Host = 8,
 }
 impl Hook {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -258,6 +274,8 @@ impl Hook {
             Self::Sendmsg6 => "HOOK_SENDMSG6",
             Self::Egress => "HOOK_EGRESS",
             Self::Release => "HOOK_RELEASE",
+            Self::SockCreate => "HOOK_SOCK_CREATE",
+            Self::Host => "HOOK_HOST",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -270,6 +288,8 @@ impl Hook {
             "HOOK_SENDMSG6" => Some(Self::Sendmsg6),
             "HOOK_EGRESS" => Some(Self::Egress),
             "HOOK_RELEASE" => Some(Self::Release),
+            "HOOK_SOCK_CREATE" => Some(Self::SockCreate),
+            "HOOK_HOST" => Some(Self::Host),
             _ => None,
         }
     }

@@ -30,6 +30,9 @@ impl From<verdict::Reason> for Reason {
             verdict::Reason::Default => Self::Default,
             verdict::Reason::Routed => Self::Routed,
             verdict::Reason::Fault => Self::Fault,
+            verdict::Reason::Protocol => Self::Protocol,
+            verdict::Reason::Stack => Self::Stack,
+            verdict::Reason::Spoofed => Self::Spoofed,
         }
     }
 }
@@ -63,6 +66,8 @@ impl From<wire::Hook> for Hook {
             wire::Hook::Sendmsg6 => Self::Sendmsg6,
             wire::Hook::Egress => Self::Egress,
             wire::Hook::Release => Self::Release,
+            wire::Hook::SockCreate => Self::SockCreate,
+            wire::Hook::Host => Self::Host,
         }
     }
 }

@@ -103,6 +103,12 @@ words! {
         Routed = "Routed",
         /// Something could not be read or found.
         Fault = "Fault",
+        /// A protocol that the fence does not open.
+        Protocol = "Protocol",
+        /// What a network stack needs to live, in its narrow form.
+        Stack = "Stack",
+        /// Host layer: the source is not the workload's.
+        Spoofed = "Spoofed",
     }
 }
 
@@ -131,6 +137,10 @@ words! {
         Egress = "Egress",
         /// cgroup/sock_release.
         Release = "Release",
+        /// cgroup/sock_create.
+        SockCreate = "SockCreate",
+        /// The host side of the workload's interface.
+        Host = "Host",
     }
 }
 

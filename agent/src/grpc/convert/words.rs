@@ -43,10 +43,10 @@ word!(Verdict as Verdict { Allow, Block });
 word!(Mode as Mode { Audit, Enforce });
 word!(Reason as Reason {
     NoFence, Loopback, Inbound, Exception, BlockRule, AllowRule, Dns, Metadata, Internal, Unknown, Default, Routed,
-    Fault,
+    Fault, Protocol, Stack, Spoofed,
 });
 word!(Direction as Direction { Outbound, Inbound });
-word!(Hook as Hook { Connect4, Connect6, Sendmsg4, Sendmsg6, Egress, Release });
+word!(Hook as Hook { Connect4, Connect6, Sendmsg4, Sendmsg6, Egress, Release, SockCreate, Host });
 word!(Phase as Phase { Open, Verdict, Repeat, Close });
 word!(Severity as Severity { Low, Medium, High, Critical });
 word!(Kind as EventKind { Violation, Flow, Lost, Heartbeat, PolicyChange, NodeState });
