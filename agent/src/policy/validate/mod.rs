@@ -157,6 +157,7 @@ fn fence(document: &GeoFence, today: Date, interner: &Interner<'_>, findings: &m
         unknown: document.unknown,
         dns: document.dns.value,
         record: document.record.clone(),
+        require: document.require.clone(),
     }
 }
 
