@@ -3,7 +3,10 @@
 //! [`object`] → [`load`] → [`image`] (fill, stage, swap) → [`attach`].
 
 pub mod attach;
+pub mod features;
 pub mod image;
 pub mod load;
 pub mod object;
 mod sys;
+pub mod verified;
+mod xlated;

@@ -54,7 +54,7 @@ pub struct CgroupFs {
     names: Mutex<HashMap<u64, Arc<str>>>,
 }
 
-fn is_cgroup2(path: &Path) -> bool {
+pub(super) fn is_cgroup2(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|s| s.f_type as u64 == CGROUP2_MAGIC)
 }
 
@@ -81,6 +81,12 @@ impl CgroupFs {
         }
         let inode = fs::metadata(&mount).map_err(io_error("read", &mount))?.ino();
         Ok((Self { mount, is_root: inode == ROOT_INODE, names: Mutex::new(HashMap::new()) }, root))
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn mount(&self) -> &Path {
+        &self.mount
     }
 
     /// Whether path depth and cgroup level are the same: not so inside a cgroup namespace.

@@ -13,6 +13,7 @@ mod finding;
 pub mod host_view;
 pub mod image;
 pub mod in_force;
+pub mod lacks;
 pub mod last_good;
 mod manifest;
 mod ports;
