@@ -28,6 +28,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::backend::AgentBackend;
 use self::engine::{Engine, Message};
 use crate::bpf::attach::{HOOKS, HookProgram, attach};
+use crate::bpf::birth::{self, Birth};
+use crate::bpf::identity::IdentityMaps;
 use crate::bpf::image::{ImageMaps, KernelCounters, take};
 use crate::bpf::load::{Loaded, kernel_log, load, seed};
 use crate::bpf::object::OBJECT;
@@ -42,6 +44,7 @@ use crate::grpc::backend::Backend;
 use crate::grpc::server::serve;
 use crate::grpc::socket::AgentSocket;
 use crate::identity::cgroups::CgroupFs;
+use crate::policy::identify::Identities;
 use crate::policy::in_force::History;
 use crate::policy::publish::Publisher;
 
@@ -62,13 +65,18 @@ pub fn run(config: &Config) -> Result<()> {
     let cgroups = Arc::new(cgroups);
     cgroups.scan(&root);
 
-    let (mut ebpf, programs) = load(OBJECT)?;
+    let (mut ebpf, mut programs) = load(OBJECT)?;
     let control = seed(&mut ebpf)?;
     let maps = ImageMaps::take(&mut ebpf, control)?;
     let counters = KernelCounters::take(&mut ebpf)?;
+    let birth = birth::attach(&mut ebpf, cgroups.levels_are_depths(), &mut programs);
+    log_birth(&birth);
+    let top = cgroups.path(&root)?;
+    let identities =
+        Identities::new(IdentityMaps::take(&mut ebpf)?, Arc::clone(&cgroups), top, birth.clone());
     let history = Arc::new(History::default());
     let publisher =
-        Publisher::new(maps, Arc::clone(&cgroups), Arc::clone(&history), config.data.clone(), config.knobs);
+        Publisher::new(maps, identities, Arc::clone(&history), config.data.clone(), config.knobs);
     let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(&cgroups), root.clone())?;
     engine.start()?;
 
@@ -87,7 +95,7 @@ pub fn run(config: &Config) -> Result<()> {
     let watching = watcher::watch(config, &root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, &root, history, counts, programs));
+    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, &root, history, counts, programs, birth));
     say(&hub, &*backend, State::Ready, None);
     let served = runtime.block_on(async {
         let asked = shutdown()?;
@@ -144,6 +152,14 @@ fn log_attached(programs: &[Loaded], hooks: &[HookProgram], root: &Path) {
         tracing::debug!(program = p.name, instructions = p.instructions, "verified");
     }
     tracing::info!(cgroup = %root.display(), hooks = hooks.len(), "attached: verdicts are given from now on");
+}
+
+fn log_birth(birth: &Birth) {
+    match birth {
+        Birth::Kernel => tracing::info!("{birth}"),
+        Birth::Watch { .. } => tracing::warn!("{birth}"),
+        Birth::Off => tracing::error!("{birth}"),
+    }
 }
 
 fn say(hub: &Hub, backend: &dyn Backend, state: State, detail: Option<Arc<str>>) {
