@@ -98,9 +98,8 @@ pub fn run(args: &DoctorArgs, style: Style, out: &mut impl Write) -> Result<Exit
 fn examine(args: &DoctorArgs, switches: &Switches) -> Findings {
     let root = CgroupFs::find(args.cgroup_root.as_deref()).map(|(_, root)| root);
     let scratch = match &root {
-        Ok(root) => ScratchCgroup::below(root).map_err(|e| {
-            format!("no cgroup to try it on: making one below {} failed: {e}", root.display())
-        }),
+        Ok(root) => ScratchCgroup::below(root)
+            .map_err(|e| format!("no cgroup to try it on: making one below {} failed: {e}", root.display())),
         Err(error) => Err(error.to_string()),
     };
     let at = args.cgroup_root.as_deref();

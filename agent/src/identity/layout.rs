@@ -84,8 +84,18 @@ impl Layout {
 fn v1_hierarchies(mounts: &str) -> Vec<String> {
     /// Options of any mount, and those of a hierarchy that are not what it holds.
     const OPTIONS: [&str; 12] = [
-        "rw", "ro", "nosuid", "nodev", "noexec", "relatime", "noatime", "xattr", "noprefix",
-        "clone_children", "seclabel", "cpuset_v2_mode",
+        "rw",
+        "ro",
+        "nosuid",
+        "nodev",
+        "noexec",
+        "relatime",
+        "noatime",
+        "xattr",
+        "noprefix",
+        "clone_children",
+        "seclabel",
+        "cpuset_v2_mode",
     ];
     let mut found: Vec<String> = mounts
         .lines()

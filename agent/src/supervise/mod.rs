@@ -75,7 +75,14 @@ pub fn run(config: &Config) -> Result<()> {
     let history = Arc::new(History::default());
     let publisher =
         Publisher::new(maps, Arc::clone(&cgroups), Arc::clone(&history), config.data.clone(), config.knobs);
-    let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(&cgroups), root.clone(), Arc::clone(&lacks))?;
+    let mut engine = Engine::new(
+        config,
+        publisher,
+        Arc::clone(&hub),
+        Arc::clone(&cgroups),
+        root.clone(),
+        Arc::clone(&lacks),
+    )?;
     engine.start()?;
     let missing = engine.first_missing().to_vec();
     readiness::check_requirements(&missing, config.allow_partial)?;
@@ -95,7 +102,8 @@ pub fn run(config: &Config) -> Result<()> {
     let watching = watcher::watch(config, &root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, &root, history, lacks, counts, programs));
+    let backend: Arc<dyn Backend> =
+        Arc::new(AgentBackend::new(config, &root, history, lacks, counts, programs));
     hub.publish(state_event(&missing, backend.generation()));
     let served = runtime.block_on(async {
         let asked = shutdown()?;

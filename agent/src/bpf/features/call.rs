@@ -174,7 +174,8 @@ struct LinkUpdate {
 
 /// Replaces the program of a link.
 pub(super) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let mut attr = LinkUpdate { link_fd: number(link), new_prog_fd: number(program), flags: 0, old_prog_fd: 0 };
+    let mut attr =
+        LinkUpdate { link_fd: number(link), new_prog_fd: number(program), flags: 0, old_prog_fd: 0 };
     bpf(LINK_UPDATE, &mut attr).map(|_| ())
 }
 

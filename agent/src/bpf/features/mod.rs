@@ -146,9 +146,8 @@ mod tests {
 
     #[test]
     fn the_host_layer_needs_one_way_to_attach() {
-        let parts = |tcx, clsact| {
-            [Probed::new(Feature::Tcx, tcx, ""), Probed::new(Feature::Clsact, clsact, "")]
-        };
+        let parts =
+            |tcx, clsact| [Probed::new(Feature::Tcx, tcx, ""), Probed::new(Feature::Clsact, clsact, "")];
         use Presence::{Found, Missing, Unknown};
         for (tcx, clsact, whole) in [
             (Found, Missing, Found),

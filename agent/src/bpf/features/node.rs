@@ -29,7 +29,8 @@ fn has(capability: Capability) -> Result<bool, String> {
 
 /// Reads everything here.
 pub(super) fn probe(layout: &Layout, bpffs: &Path) -> Vec<Probed> {
-    let mut found: Vec<Probed> = CAPABILITIES.iter().map(|(feature, cap)| capability(*feature, *cap)).collect();
+    let mut found: Vec<Probed> =
+        CAPABILITIES.iter().map(|(feature, cap)| capability(*feature, *cap)).collect();
     found.extend(cgroups(layout));
     found.push(pinning(bpffs));
     found.push(there(Feature::Btf, "/sys/kernel/btf/vmlinux"));
@@ -107,7 +108,9 @@ fn jit(enabled: Option<&str>) -> Probed {
 
 fn unprivileged(disabled: Option<&str>) -> Probed {
     let (presence, detail) = match disabled {
-        Some("0") => (Presence::Found, "anybody may load BPF programs: set kernel.unprivileged_bpf_disabled=2"),
+        Some("0") => {
+            (Presence::Found, "anybody may load BPF programs: set kernel.unprivileged_bpf_disabled=2")
+        }
         Some(_) => (Presence::Missing, "only the privileged may load BPF programs, which is right"),
         None => (Presence::Unknown, "kernel.unprivileged_bpf_disabled can't be read"),
     };
@@ -120,7 +123,9 @@ fn lockdown(modes: Option<&str>) -> Probed {
     match mode {
         Some("none") => Probed::missing(Feature::Lockdown, "none"),
         Some(mode) => Probed::found(Feature::Lockdown, mode),
-        None => Probed::unknown(Feature::Lockdown, "securityfs is not mounted, or the kernel has no lockdown"),
+        None => {
+            Probed::unknown(Feature::Lockdown, "securityfs is not mounted, or the kernel has no lockdown")
+        }
     }
 }
 

@@ -80,7 +80,8 @@ fn ask(socket: &Path) -> Result<Vec<(String, String)>> {
         let mut client = PolicyServiceClient::new(connect(socket).await?);
         Ok::<_, ClientError>(client.list(v1::ListFencesRequest {}).await?.into_inner())
     };
-    let answer = runtime.block_on(async { timeout(ANSWER_TIMEOUT, ask).await }).context("no answer in time")??;
+    let answer =
+        runtime.block_on(async { timeout(ANSWER_TIMEOUT, ask).await }).context("no answer in time")??;
     let of = |fence: v1::FenceSummary| {
         let name = fence.name;
         fence.require.into_iter().map(move |word| (name.clone(), word))

@@ -10,7 +10,13 @@ use crate::cli::output::{Colour, Style, printable};
 const NAME: usize = 24;
 
 pub(super) fn print(report: &Report<'_>, style: Style, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "ringfence {} on Linux {}, with {}", report.version, report.kernel, printable(&report.policy))?;
+    writeln!(
+        out,
+        "ringfence {} on Linux {}, with {}",
+        report.version,
+        report.kernel,
+        printable(&report.policy)
+    )?;
     writeln!(out)?;
     for feature in &report.features {
         print_feature(feature, style, out)?;
@@ -63,11 +69,8 @@ fn print_feature(feature: &FeatureLine<'_>, style: Style, out: &mut impl Write) 
 }
 
 fn print_program(program: &ProgramLine<'_>, style: Style, out: &mut impl Write) -> io::Result<()> {
-    let (colour, word) = if program.error.is_none() {
-        (Colour::Good, "found")
-    } else {
-        (Colour::Bad, "refused")
-    };
+    let (colour, word) =
+        if program.error.is_none() { (Colour::Good, "found") } else { (Colour::Bad, "refused") };
     let did = match (program.loads, program.attaches) {
         (false, _) => "the kernel refuses it",
         (true, None) => "loads",
