@@ -9,6 +9,7 @@
 //! - [`parse`]: packet bytes to a [`flow::Flow`];
 //! - [`place_index`]: an address to a place id;
 //! - [`image`]: policy as it lies in the kernel's maps;
+//! - [`protocols`]: what a fence opens by name;
 //! - [`verdict`]: `decide(&view, set, &flow) -> Decision`;
 //! - [`sock`]: what is kept per socket, and how repeats are folded;
 //! - [`wire`]: the event that goes through the ring buffer.
@@ -30,6 +31,7 @@ pub mod place_index;
 mod pod;
 #[cfg(feature = "probe")]
 pub mod probe;
+pub mod protocols;
 pub mod sock;
 pub mod verdict;
 pub mod wire;

@@ -2,11 +2,12 @@
 //! of `ringfence.dev/v1alpha1`.
 //!
 //! Values that a later check may complain about carry the place they were written at. A field that is in the schema
-//! but not in this build (`hosts`, `tls`, `protocols`, `budgets`) has no place here: `decode`
-//! refuses it by name, because a rule that is silently ignored is worse than none.
+//! but not in this build (`hosts`, `tls`, `budgets`) has no place here: `decode` refuses it by name,
+//! because a rule that is silently ignored is worse than none.
 
 use std::sync::Arc;
 
+use agent_common::protocols::Class;
 use agent_common::verdict::Verdict;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -133,6 +134,8 @@ pub struct GeoFence {
     pub unknown: Verdict,
     /// `spec.noName`, default Block; without host rules it decides nothing.
     pub no_name: Verdict,
+    /// `spec.protocols`: what is judged beside TCP and UDP; everything else is refused.
+    pub protocols: Vec<Spanned<Class>>,
     /// `spec.dns`, default Allow: DNS to trusted resolvers.
     pub dns: Spanned<Verdict>,
     /// `spec.record`.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use agent_common::protocols::Class;
 use agent_common::verdict::Verdict;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -69,6 +70,8 @@ pub struct Fence {
     pub default: Verdict,
     /// UNKNOWN, ANYCAST, MULTICAST, RESERVED.
     pub unknown: Verdict,
+    /// What is judged beside TCP and UDP.
+    pub protocols: Vec<Class>,
     /// DNS to a trusted resolver.
     pub dns: Verdict,
     /// Copied to events.

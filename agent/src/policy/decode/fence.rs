@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use agent_common::protocols::Class;
 use agent_common::verdict::Verdict;
 
-use super::fields::{Fields, choice, list, plain, word, words};
+use super::fields::{Fields, choice, list, plain, text, word, words};
 use super::rule::{Side, rules};
 use super::subject::subjects;
 use crate::policy::finding::{Findings, Spanned};
@@ -41,9 +42,10 @@ pub(super) fn geo_fence(name: Spanned<Arc<str>>, mut spec: Fields<'_>, findings:
         .get("dns", findings)
         .and_then(|node| Some(Spanned { value: choice(node, "dns", &VERDICTS, findings)?, at: node.at }));
     let dns = dns.unwrap_or(Spanned { value: Verdict::Allow, at: spec.at });
+    let protocols = spec.get("protocols", findings).map(|node| protocols(node, findings));
     let record = spec.get("record", findings).and_then(|node| record(node, findings));
     let require = spec.get("require", findings).map(|node| requirements(node, findings));
-    for field in ["protocols", "tls", "budgets"] {
+    for field in ["tls", "budgets"] {
         spec.not_in_this_build(field, findings);
     }
     spec.close(findings);
@@ -58,6 +60,7 @@ pub(super) fn geo_fence(name: Spanned<Arc<str>>, mut spec: Fields<'_>, findings:
         default,
         unknown,
         no_name,
+        protocols: protocols.unwrap_or_default(),
         dns,
         record: record.unwrap_or_default(),
         require: require.unwrap_or_default(),
@@ -88,6 +91,28 @@ fn internal(node: &Node, findings: &mut Findings) -> Internal {
     let link_local = part("linkLocal").unwrap_or(Verdict::Allow);
     fields.close(findings);
     Internal { cluster, private, link_local }
+}
+
+/// Names of protocols, each once. TCP, MPTCP (which sends TCP) and UDP are none of them, and said so.
+fn protocols(node: &Node, findings: &mut Findings) -> Vec<Spanned<Class>> {
+    let mut out: Vec<Spanned<Class>> = Vec::new();
+    for item in list(node, "protocols", findings) {
+        let Some(word) = text(item, "protocols", findings) else { continue };
+        if let "tcp" | "udp" | "mptcp" = word {
+            let message = format!("`protocols`: {word} is always judged by where it goes");
+            findings.error(item.at, message, "remove it: `protocols` opens what is refused otherwise");
+            continue;
+        }
+        let names = Class::ALL.map(|class| (class.name(), class));
+        let Some(class) = choice(item, "protocols", &names, findings) else { continue };
+        if out.iter().any(|known| known.value == class) {
+            let message = format!("`protocols` names {} twice", class.name());
+            findings.error(item.at, message, "remove one of them");
+            continue;
+        }
+        out.push(Spanned { value: class, at: item.at });
+    }
+    out
 }
 
 fn record(node: &Node, findings: &mut Findings) -> Option<Record> {
