@@ -12,12 +12,15 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 mod audit;
+mod degraded;
+mod doctor;
 mod enforce;
 mod errno;
 mod exception;
 mod flip;
 mod flows;
 mod harness;
+mod hybrid;
 mod load;
 mod observe;
 mod policies;
@@ -50,6 +53,9 @@ fn main() -> ExitCode {
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        doctor::trials(),
+        degraded::trials(),
+        hybrid::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
