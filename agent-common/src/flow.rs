@@ -53,4 +53,6 @@ pub mod flags {
     pub const ROUTED: u32 = 2;
     /// The packet could not be read: remote and port are not known.
     pub const UNREADABLE: u32 = 4;
+    /// Host layer: the source is none of the workload's addresses.
+    pub const SPOOFED: u32 = 64;
 }

@@ -47,9 +47,16 @@ mod values {
     use aya::Pod;
 
     use crate::control::Control;
+    use crate::host::{Veth, VethCounts};
 
     // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
     unsafe impl Pod for Control {}
+
+    // SAFETY: as above.
+    unsafe impl Pod for Veth {}
+
+    // SAFETY: as above.
+    unsafe impl Pod for VethCounts {}
 }
 
 #[cfg(all(feature = "user", feature = "probe"))]

@@ -158,11 +158,13 @@ pub enum Counter {
     NoStorage = 6,
     /// A map that should be there was not.
     NoImage = 7,
+    /// Host layer: packets on an interface that is nobody's (any more).
+    NoVeth = 8,
 }
 
 impl Counter {
     /// All counters, by their number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Violations,
         Self::Flows,
         Self::ViolationsLost,
@@ -171,6 +173,7 @@ impl Counter {
         Self::Unreadable,
         Self::NoStorage,
         Self::NoImage,
+        Self::NoVeth,
     ];
 
     /// As metrics and the stream call it.
@@ -185,6 +188,7 @@ impl Counter {
             Self::Unreadable => "unreadable",
             Self::NoStorage => "no_storage",
             Self::NoImage => "no_image",
+            Self::NoVeth => "no_veth",
         }
     }
 }

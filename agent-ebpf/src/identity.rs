@@ -78,8 +78,9 @@ fn walk<O: Origin>(policy: &'static Policy, zero: u64, origin: O) -> u32 {
     w.found as u32
 }
 
+/// A workload of which nothing need be found out.
 #[inline(always)]
-fn who(image: &Image, workload: u32) -> Who {
+pub(crate) fn who(image: &Image, workload: u32) -> Who {
     Who { stamp: image.stamp(), workload, set: image.policy().set_of(workload).unwrap_or(0) }
 }
 

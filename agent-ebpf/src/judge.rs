@@ -59,6 +59,14 @@ pub(crate) fn judge(image: &Image, state: &mut SockState, ask: &mut Ask) -> Cach
     decided
 }
 
+/// Records a flow that was decided without memory, as [`judge`] does.
+#[inline(always)]
+pub(crate) fn witness(image: &Image, state: &mut SockState, ask: &Ask) {
+    if ringfence_recall(state, ask, image.policy, image.index) == MISS {
+        ringfence_record(state, ask, image.policy, image.index);
+    }
+}
+
 /// Judges a flow without a socket's memory.
 #[inline(always)]
 pub(crate) fn decide_only(image: &Image, ask: &mut Ask) -> Cached {
