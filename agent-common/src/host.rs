@@ -55,14 +55,21 @@ impl Veth {
     #[inline(always)]
     #[must_use]
     pub fn owns(&self, source: Address) -> bool {
-        let mut own = self.flags & veth_flags::ANY_SOURCE != 0;
+        // The unspecified address looks like an unused entry, and is nobody's.
+        if source.hi == 0 && (source.lo == 0 || source.lo == 0xffff_0000_0000) {
+            return false;
+        }
+        if self.flags & veth_flags::ANY_SOURCE != 0 {
+            return true;
+        }
         let mut i = 0;
         while i < OWN_ADDRESSES {
-            own |= self.own[i].hi == source.hi && self.own[i].lo == source.lo;
+            if self.own[i].hi == source.hi && self.own[i].lo == source.lo {
+                return true;
+            }
             i += 1;
         }
-        // The unspecified address looks like an unused entry, and is nobody's.
-        own && !(source.hi == 0 && (source.lo == 0 || source.lo == 0xffff_0000_0000))
+        false
     }
 }
 

@@ -196,16 +196,16 @@ pub(crate) fn vouch_for(tuple: &Tuple, vouch: &Vouch) {
     put(&raw const TUPLES, tuple, vouch);
 }
 
-/// The stand-in for the socket of a refused flow, made if missing; `true` if it is new.
+/// The stand-in for the socket of a refused flow, made if missing: all zeros, its cgroup too.
 #[inline(always)]
-pub(crate) fn trace(key: &Trace) -> Option<(&'static mut SockState, bool)> {
+pub(crate) fn trace(key: &Trace) -> Option<&'static mut SockState> {
     let map = &raw const TRACES;
     if let Some(known) = lookup(map, key) {
-        return Some((known, false));
+        return Some(known);
     }
     let blank: &mut SockState = lookup(&raw const BLANK, &0u32)?;
     put(map, key, blank);
-    lookup(map, key).map(|made| (made, true))
+    lookup(map, key)
 }
 
 /// One image: fetched once a packet and handed on, so that no packet sees half of two.

@@ -86,7 +86,13 @@ fn read(skb: *mut __sk_buff, zero: u64, veth: &Veth, kind: u16, flow: &mut Flow)
     flow.remote.lo = p.destination.lo;
     flow.port = p.destination_port;
     flow.protocol = p.protocol;
-    flow.flags = if veth.owns(p.source) { p.flags } else { p.flags | flags::SPOOFED };
+    flow.flags = if is_own(veth, p.source.hi, p.source.lo) { p.flags } else { p.flags | flags::SPOOFED };
+}
+
+/// Out of line for the verifier's sake: a loop of comparisons, walked once and not along every path of the parser.
+#[inline(never)]
+fn is_own(veth: &Veth, hi: u64, lo: u64) -> bool {
+    veth.owns(Address { hi, lo })
 }
 
 /// What the fences refuse: unless egress vouched for it, it is recorded and, where a fence enforces, stopped.
@@ -99,9 +105,9 @@ fn refuse(image: &Image, skb: *mut __sk_buff, veth: &Veth, ask: &Ask, verdict: C
         return NEXT;
     }
     let ifindex = Frame::new(skb, zero).ifindex();
-    match trace(&Trace::of(ifindex, flow)) {
-        Some((state, is_new)) => {
-            if is_new {
+    match stand_in(ifindex, flow) {
+        Some(state) => {
+            if state.cgroup == 0 {
                 sign(skb, zero, veth, state);
             }
             witness(image, state, ask);
@@ -115,6 +121,12 @@ fn refuse(image: &Image, skb: *mut __sk_buff, veth: &Veth, ask: &Ask, verdict: C
     }
     counts.map(|c| add(&mut c.would_block, 1));
     NEXT
+}
+
+/// What stands in for the socket.
+#[inline(never)]
+fn stand_in(ifindex: u32, flow: &Flow) -> Option<&'static mut SockState> {
+    trace(&Trace::of(ifindex, flow))
 }
 
 /// What is known of who sent it: the workload and the source address, no process.
