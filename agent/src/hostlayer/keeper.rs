@@ -15,12 +15,14 @@ use super::clsact;
 use super::guard::{Guard, Method};
 use super::netlink::{Netlink, NetlinkError};
 use super::plan::{Facts, Gap, Home, Seat, plan};
-use super::report::{How, Interface, Lack, Report};
+use super::report::{How, Interface, Report};
 use super::rtnl::{Link, addresses, links, namespace_of};
 use super::wait::{Wait, Waker};
 use crate::bpf::host::{HostError, HostMaps, HostProgram};
 use crate::identity::cgroups::{CgroupError, CgroupFs};
 use crate::policy::in_force::{History, InForce};
+use crate::policy::lacks::{Lack, Lacks, Scope};
+use crate::policy::schema::Requirement;
 
 /// How often a look is taken although nothing is known to have changed: addresses change without a word to us.
 const LOOK: Duration = Duration::from_secs(1);
@@ -51,11 +53,14 @@ pub struct Keeper {
     method: Method,
     history: Arc<History>,
     cgroups: Arc<CgroupFs>,
+    lacks: Arc<Lacks>,
     report: Arc<Report>,
     /// By interface index.
     guards: BTreeMap<u32, Guard>,
     /// Strangers of the last look.
     strangers: BTreeMap<Netns, u32>,
+    /// Fences that required it and did not have it, after the last look.
+    lacking: BTreeSet<Arc<str>>,
 }
 
 impl Keeper {
@@ -69,6 +74,7 @@ impl Keeper {
         method: Method,
         history: Arc<History>,
         cgroups: Arc<CgroupFs>,
+        lacks: Arc<Lacks>,
     ) -> Result<Self, LookError> {
         Ok(Self {
             netlink: Netlink::open()?,
@@ -78,9 +84,11 @@ impl Keeper {
             method,
             history,
             cgroups,
+            lacks,
             report: Arc::default(),
             guards: BTreeMap::new(),
             strangers: BTreeMap::new(),
+            lacking: BTreeSet::new(),
         })
     }
 
@@ -124,7 +132,7 @@ impl Keeper {
         let fenced: BTreeSet<u32> = subjects.iter().filter(|s| s.is_fenced).map(|s| s.id).collect();
         if fenced.is_empty() {
             self.settle(&[], &now)?;
-            self.report.set(Vec::new(), Vec::new());
+            self.tell(&[], &now);
             return Ok(());
         }
         let ours = Netns::own().map_err(LookError::Proc)?;
@@ -232,45 +240,40 @@ impl Keeper {
         Ok(())
     }
 
-    fn tell(&self, seats: &[Seat], now: &InForce) {
+    fn tell(&mut self, seats: &[Seat], now: &InForce) {
         let mut interfaces = Vec::new();
-        let mut lacks: BTreeMap<u32, Lack> = BTreeMap::new();
+        let mut lacking = BTreeSet::new();
         for seat in seats {
             let Some(entry) = now.manifest.workload(seat.workload) else { continue };
-            let workload = entry.path.as_str().to_owned();
+            let workload = entry.path.as_str();
             for target in &seat.guard {
-                let counts = self.maps.counts(target.index);
-                let any = target.addresses.len() > OWN_ADDRESSES;
-                interfaces.push(Interface {
-                    workload: workload.clone(),
-                    name: Some(target.name.clone()),
-                    index: Some(target.index),
-                    how: self.guards.get(&target.index).map_or(How::None, Guard::how),
-                    detail: any.then(|| format!("sources are not checked: more than {OWN_ADDRESSES} addresses")),
-                    blocked: counts.blocked,
-                    would_block: counts.would_block,
-                });
+                let how = self.guards.get(&target.index).map_or(How::None, Guard::how);
+                interfaces.push(Interface::guarded(workload, target, how, self.maps.counts(target.index)));
             }
-            for gap in &seat.gaps {
-                interfaces.push(Interface {
-                    workload: workload.clone(),
-                    name: None,
-                    index: None,
-                    how: if matches!(gap, Gap::Shared { .. }) { How::Shared } else { How::None },
-                    detail: Some(gap.to_string()),
-                    blocked: 0,
-                    would_block: 0,
-                });
-                lacks.entry(seat.workload).or_insert_with(|| Lack {
-                    id: seat.workload,
-                    workload: workload.clone(),
-                    why: gap.to_string(),
-                    required_by: Vec::new(),
-                });
+            interfaces.extend(seat.gaps.iter().map(|gap| Interface::missing(workload, gap)));
+            if let Some(gap) = seat.gaps.first() {
+                for fence in requiring(now, entry.set) {
+                    let lost = format!("{workload}: {gap}, so what leaves it without a socket is not seen");
+                    let lack = Lack { lost, mend: gap.mend().to_owned() };
+                    self.lacks.set(Requirement::HostLayer, Scope::Fence(Arc::clone(fence)), Some(lack));
+                    lacking.insert(Arc::clone(fence));
+                }
             }
         }
-        self.report.set(interfaces, lacks.into_values().collect());
+        for fence in self.lacking.difference(&lacking) {
+            self.lacks.set(Requirement::HostLayer, Scope::Fence(Arc::clone(fence)), None);
+        }
+        self.lacking = lacking;
+        self.lacks.set(Requirement::HostLayer, Scope::Node, None);
+        self.report.set(interfaces);
     }
+}
+
+/// The fences of a set that require the layer.
+fn requiring(now: &InForce, set: u32) -> impl Iterator<Item = &Arc<str>> {
+    let fences = now.manifest.sets.get(set as usize).map_or(&[][..], |fences| fences);
+    let fences = fences.iter().filter_map(|at| now.manifest.fences.get(usize::from(*at)));
+    fences.filter(|f| f.require.contains(&Requirement::HostLayer)).map(|f| &f.name)
 }
 
 /// The subjects in force. One without a cgroup has no processes.

@@ -32,7 +32,7 @@ const ATTEMPTS: u32 = 5;
 
 /// Why the kernel did not answer.
 #[derive(Debug, Error)]
-pub(crate) enum NetlinkError {
+pub enum NetlinkError {
     /// A system call failed.
     #[error("netlink: {call}: {source}")]
     Call {

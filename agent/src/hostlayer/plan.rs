@@ -82,6 +82,19 @@ pub(super) enum Gap {
     Failed(String),
 }
 
+impl Gap {
+    /// What to do about it.
+    pub(super) const fn mend(&self) -> &'static str {
+        match self {
+            Self::HostNetwork => "give the workload a network namespace of its own",
+            Self::Shared { .. } => "fence everything in the namespace by one subject, such as the pod's cgroup",
+            Self::NoVeth | Self::Direct { .. } => "connect it to the host by veth only",
+            Self::Hidden => "run the agent in the host's PID namespace",
+            Self::Failed(_) => "see `ringfence doctor`",
+        }
+    }
+}
+
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -98,7 +111,7 @@ impl fmt::Display for Gap {
             }
             Self::Hidden => write!(
                 f,
-                "its processes can't be seen from the agent's PID namespace: run the agent in the host's (hostPID)"
+                "its processes can't be seen from the agent's PID namespace"
             ),
             Self::Failed(why) => f.write_str(why),
         }

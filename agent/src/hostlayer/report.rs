@@ -1,6 +1,11 @@
-//! What the host layer says of itself: for `ringfence status`, and for whoever asks which workloads lack it.
+//! What the host layer says of itself, for `ringfence status`. What it lacks that a fence requires goes to
+//! [`Lacks`](crate::policy::lacks::Lacks).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use agent_common::host::{OWN_ADDRESSES, VethCounts};
+
+use super::plan::{Gap, Target};
 
 /// How an interface is guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,68 +55,50 @@ pub struct Interface {
     pub would_block: u64,
 }
 
-/// A fenced workload, some packets of which the host layer does not see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lack {
-    /// Its id.
-    pub id: u32,
-    /// Its cgroup.
-    pub workload: String,
-    /// Why, one sentence.
-    pub why: String,
-    /// The fences that demand it (`require: [hostLayer]`).
-    pub required_by: Vec<String>,
+impl Interface {
+    pub(super) fn guarded(workload: &str, target: &Target, how: How, counts: VethCounts) -> Self {
+        let any = target.addresses.len() > OWN_ADDRESSES;
+        Self {
+            workload: workload.to_owned(),
+            name: Some(target.name.clone()),
+            index: Some(target.index),
+            how,
+            detail: any.then(|| format!("sources are not checked: more than {OWN_ADDRESSES} addresses")),
+            blocked: counts.blocked,
+            would_block: counts.would_block,
+        }
+    }
+
+    pub(super) fn missing(workload: &str, gap: &Gap) -> Self {
+        Self {
+            workload: workload.to_owned(),
+            name: None,
+            index: None,
+            how: if matches!(gap, Gap::Shared { .. }) { How::Shared } else { How::None },
+            detail: Some(gap.to_string()),
+            blocked: 0,
+            would_block: 0,
+        }
+    }
 }
 
-/// The state of the host layer after the last look.
+/// Every interface of a fenced workload, as the last look found it; empty where the layer is off.
 #[derive(Debug, Default)]
-pub struct Report(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    is_off: bool,
-    interfaces: Vec<Interface>,
-    lacks: Vec<Lack>,
-}
+pub struct Report(Mutex<Vec<Interface>>);
 
 impl Report {
-    /// Every interface of a fenced workload.
+    /// What the last look found.
     #[must_use]
     pub fn interfaces(&self) -> Vec<Interface> {
-        self.lock().interfaces.clone()
+        self.lock().clone()
     }
 
-    /// Fenced workloads that lack the layer, in whole or in part, whether a fence demands it or not. A workload
-    /// without processes lacks nothing.
-    #[must_use]
-    pub fn lacks(&self) -> Vec<Lack> {
-        self.lock().lacks.clone()
-    }
-
-    /// Those of [`lacks`](Self::lacks) that a fence demands it for: the agent is Degraded while there are any.
-    #[must_use]
-    pub fn missing(&self) -> Vec<Lack> {
-        self.lock().lacks.iter().filter(|lack| !lack.required_by.is_empty()).cloned().collect()
-    }
-
-    /// Whether some fence demands the layer for this workload and it is not whole: its events are then `partial`.
-    #[must_use]
-    pub fn is_missing_for(&self, workload: u32) -> bool {
-        self.lock().lacks.iter().any(|lack| lack.id == workload && !lack.required_by.is_empty())
-    }
-
-    /// Where the layer is switched off: nobody looks, and every fence that demands it lacks it.
-    #[must_use]
-    pub fn off() -> Self {
-        Self(Mutex::new(State { is_off: true, ..State::default() }))
-    }
-
-    pub(super) fn set(&self, interfaces: Vec<Interface>, lacks: Vec<Lack>) {
-        *self.lock() = State { is_off: false, interfaces, lacks };
+    pub(super) fn set(&self, interfaces: Vec<Interface>) {
+        *self.lock() = interfaces;
     }
 
     /// A panic of another thread can't leave this half changed: take it.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Interface>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

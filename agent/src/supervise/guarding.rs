@@ -15,6 +15,7 @@ use crate::hostlayer::report::Report;
 use crate::hostlayer::wait::Waker;
 use crate::identity::cgroups::CgroupFs;
 use crate::policy::in_force::History;
+use crate::policy::lacks::Lacks;
 
 /// The running host layer, or what stands for it where it is off.
 pub(super) struct Guarding {
@@ -34,15 +35,16 @@ pub(super) fn begin(
     ebpf: &mut Ebpf,
     history: &Arc<History>,
     cgroups: &Arc<CgroupFs>,
+    lacks: &Arc<Lacks>,
 ) -> Result<Guarding> {
     let method = match wanted {
         HostLayer::Auto => Method::Tcx,
         HostLayer::Clsact => Method::Clsact,
-        HostLayer::Off => return Ok(Guarding { report: Arc::new(Report::off()), running: None }),
+        HostLayer::Off => return Ok(Guarding { report: Arc::default(), running: None }),
     };
     let program = HostProgram::of(ebpf)?;
     let maps = HostMaps::take(ebpf)?;
-    let mut keeper = Keeper::new(program, maps, method, Arc::clone(history), Arc::clone(cgroups))
+    let mut keeper = Keeper::new(program, maps, method, Arc::clone(history), Arc::clone(cgroups), Arc::clone(lacks))
         .context("the host layer (switch it off with --host-layer off)")?;
     if let Err(error) = keeper.look() {
         tracing::error!(%error, "host layer: the first look; another follows");
