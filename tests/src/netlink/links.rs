@@ -86,7 +86,11 @@ impl Netlink {
     /// # Errors
     /// The name is taken, or the kernel has no bridge.
     pub fn add_bridge(&mut self, name: &str) -> Result<()> {
-        self.add_link(name, b"bridge", &[]).with_context(|| format!("cannot make bridge {name}"))
+        const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+        let mut data = Vec::new();
+        // Multicast goes to every port, whoever asked for it.
+        attribute(&mut data, IFLA_BR_MCAST_SNOOPING, &[0]);
+        self.add_link(name, b"bridge", &data).with_context(|| format!("cannot make bridge {name}"))
     }
 
     /// Makes the link `port` a port of `bridge`.
