@@ -18,6 +18,7 @@ mod exception;
 mod flip;
 mod flows;
 mod harness;
+mod host;
 mod load;
 mod observe;
 mod policies;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         enforce::trials(),
         audit::trials(),
         errno::trials(),
+        host::trials(),
         exception::trials(),
         observe::trials(),
         reload::trials(),
