@@ -64,6 +64,8 @@ pub mod event_flags {
     pub const LOCAL: u8 = 4;
     /// The socket is older than the agent: who made it is not known.
     pub const EARLY: u8 = 8;
+    /// The socket's storage could not be had: judged by this packet or call alone, nothing is remembered of the flow.
+    pub const NO_STORAGE: u8 = 16;
 }
 
 /// One event.
@@ -158,11 +160,13 @@ pub enum Counter {
     NoStorage = 6,
     /// A map that should be there was not.
     NoImage = 7,
+    /// Packets that a network stack needs to live, let through by their form.
+    StackLife = 8,
 }
 
 impl Counter {
     /// All counters, by their number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Violations,
         Self::Flows,
         Self::ViolationsLost,
@@ -171,6 +175,7 @@ impl Counter {
         Self::Unreadable,
         Self::NoStorage,
         Self::NoImage,
+        Self::StackLife,
     ];
 
     /// As metrics and the stream call it.
@@ -185,6 +190,7 @@ impl Counter {
             Self::Unreadable => "unreadable",
             Self::NoStorage => "no_storage",
             Self::NoImage => "no_image",
+            Self::StackLife => "stack_life",
         }
     }
 }
