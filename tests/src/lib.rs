@@ -32,6 +32,7 @@ pub mod netns;
 mod place;
 pub mod servers;
 pub mod sniffer;
+pub mod sockaddr;
 pub mod verifier;
 pub mod world;
 mod xlated;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::calls::Call;
+
 /// Address family of a socket. A v4-mapped flow is [`Family::V6`] with a target `::ffff:a.b.c.d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Family {
@@ -102,6 +104,8 @@ pub enum Command {
         /// Pause between rounds, microseconds; 0 is none.
         pause_us: u64,
     },
+    /// A call in the kernel's own terms.
+    Call(Call),
 }
 
 impl Command {
@@ -117,6 +121,7 @@ impl Command {
                 Duration::from_millis(*limit_ms)
             }
             Self::Load { for_ms, .. } => Duration::from_millis(*for_ms),
+            Self::Call(call) => call.limit(),
         }
     }
 }
