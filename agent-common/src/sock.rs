@@ -321,7 +321,7 @@ pub fn adopt(state: &mut SockState, cookie: u64) {
 /// Makes a scratch ready for one packet or call of a socket that has no storage. Its budget of flow events goes on:
 /// it is all that holds back a socket of which nothing is remembered.
 #[inline(always)]
-pub fn forget(state: &mut SockState) {
+pub fn clear(state: &mut SockState) {
     state.cookie = 0;
     state.cgroup = 0;
     state.stamp = 0;

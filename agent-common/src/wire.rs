@@ -160,13 +160,17 @@ pub enum Counter {
     NoStorage = 6,
     /// A map that should be there was not.
     NoImage = 7,
+    /// New cgroups whose id or path could not be read: left to the agent.
+    CgroupUnread = 8,
+    /// New cgroups of subjects that the identity table had no room for: left to the agent.
+    CgroupUnnamed = 9,
     /// Packets that a network stack needs to live, let through by their form.
-    StackLife = 8,
+    StackLife = 10,
 }
 
 impl Counter {
     /// All counters, by their number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Violations,
         Self::Flows,
         Self::ViolationsLost,
@@ -175,6 +179,8 @@ impl Counter {
         Self::Unreadable,
         Self::NoStorage,
         Self::NoImage,
+        Self::CgroupUnread,
+        Self::CgroupUnnamed,
         Self::StackLife,
     ];
 
@@ -190,6 +196,8 @@ impl Counter {
             Self::Unreadable => "unreadable",
             Self::NoStorage => "no_storage",
             Self::NoImage => "no_image",
+            Self::CgroupUnread => "cgroup_unread",
+            Self::CgroupUnnamed => "cgroup_unnamed",
             Self::StackLife => "stack_life",
         }
     }

@@ -146,6 +146,8 @@ const fn loss(what: Counter) -> Option<(LostReason, Option<Kind>)> {
         | Counter::Flows
         | Counter::Unreadable
         | Counter::NoImage
+        | Counter::CgroupUnread
+        | Counter::CgroupUnnamed
         | Counter::StackLife => None,
     }
 }

@@ -7,7 +7,7 @@ use agent_common::verdict::{NONE, Outcome, Reason};
 use jiff::Timestamp;
 
 use super::cgroup_path::CgroupPath;
-use super::schema::{Mode, Record, Severity};
+use super::schema::{Mode, Record, Requirement, Severity};
 use super::set::{Digest, Origin};
 use crate::places::PlaceTable;
 
@@ -46,6 +46,8 @@ pub struct FenceEntry {
     pub rules: Vec<RuleEntry>,
     /// Copied to events.
     pub record: Arc<Record>,
+    /// What it needs of the node.
+    pub require: Vec<Requirement>,
 }
 
 /// What a rule does.

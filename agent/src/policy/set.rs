@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::cgroup_path::CgroupPath;
 use super::ports::Ports;
-use super::schema::{Inbound, Internal, Mode, Record, Severity, Subject};
+use super::schema::{Inbound, Internal, Mode, Record, Requirement, Severity, Subject};
 use crate::places::{Groups, Jurisdiction, Override};
 
 /// SHA-256 of the documents: file names and contents, sorted.
@@ -76,6 +76,8 @@ pub struct Fence {
     pub dns: Verdict,
     /// Copied to events.
     pub record: Record,
+    /// What it needs of the node, sorted.
+    pub require: Vec<Requirement>,
 }
 
 /// Where a document stands.

@@ -10,7 +10,7 @@ use super::{
     ALLOWED, AUDITED, Address, BLOCKED, ENFORCED, LOOPBACK, Phase, SECOND, START, Story, Told, position, tcp,
     udp,
 };
-use crate::sock::{FLOW_EVENTS_PER_WINDOW, UDP_IDLE, adopt, find, forget, is_goodbye, sock_flags};
+use crate::sock::{FLOW_EVENTS_PER_WINDOW, UDP_IDLE, adopt, clear, find, is_goodbye, sock_flags};
 
 /// The first remote in 10.0.0.0/8 after ALLOWED that shares its slot, or that does not.
 fn neighbour(shares: bool) -> Address {
@@ -278,14 +278,14 @@ fn a_scratch_remembers_nothing_but_its_budget() {
     let mut story = Story::of(ENFORCED);
     let mut told = 0;
     for _ in 0..3 * FLOW_EVENTS_PER_WINDOW {
-        forget(&mut story.state);
+        clear(&mut story.state);
         assert_eq!(story.state.flags, sock_flags::SCRATCH);
         assert!(!story.send(&tcp(ALLOWED)).blocked());
         told += story.tape.take().len() as u64;
     }
     assert_eq!((told, story.state.folded), (FLOW_EVENTS_PER_WINDOW, 2 * FLOW_EVENTS_PER_WINDOW));
     for _ in 0..3 {
-        forget(&mut story.state);
+        clear(&mut story.state);
         assert!(story.send(&tcp(BLOCKED)).blocked());
         assert_eq!(story.tape.phases(), [(Phase::Open, BLOCKED)], "each violation, up to the workload's cap");
     }

@@ -1,5 +1,6 @@
 //! `kind: GeoFence`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use agent_common::protocols::Class;
@@ -9,7 +10,7 @@ use super::fields::{Fields, choice, list, plain, text, word, words};
 use super::rule::{Side, rules};
 use super::subject::subjects;
 use crate::policy::finding::{Findings, Spanned};
-use crate::policy::schema::{GeoFence, Inbound, Internal, Mode, Record};
+use crate::policy::schema::{GeoFence, Inbound, Internal, Mode, Record, Requirement};
 use crate::policy::tree::{Node, Value};
 
 pub(super) const VERDICTS: [(&str, Verdict); 2] = [("Allow", Verdict::Allow), ("Block", Verdict::Block)];
@@ -43,7 +44,8 @@ pub(super) fn geo_fence(name: Spanned<Arc<str>>, mut spec: Fields<'_>, findings:
     let dns = dns.unwrap_or(Spanned { value: Verdict::Allow, at: spec.at });
     let protocols = spec.get("protocols", findings).map(|node| protocols(node, findings));
     let record = spec.get("record", findings).and_then(|node| record(node, findings));
-    for field in ["tls", "require", "budgets"] {
+    let require = spec.get("require", findings).map(|node| requirements(node, findings));
+    for field in ["tls", "budgets"] {
         spec.not_in_this_build(field, findings);
     }
     spec.close(findings);
@@ -61,7 +63,16 @@ pub(super) fn geo_fence(name: Spanned<Arc<str>>, mut spec: Fields<'_>, findings:
         protocols: protocols.unwrap_or_default(),
         dns,
         record: record.unwrap_or_default(),
+        require: require.unwrap_or_default(),
     }
+}
+
+fn requirements(node: &Node, findings: &mut Findings) -> Vec<Requirement> {
+    let choices = Requirement::ALL.map(|r| (r.word(), r));
+    let items = list(node, "require", findings).iter();
+    // Twice the same is the same.
+    let found: BTreeSet<_> = items.filter_map(|item| choice(item, "require", &choices, findings)).collect();
+    found.into_iter().collect()
 }
 
 /// One word for all three, or a map; a part that is left out is allowed.

@@ -158,6 +158,7 @@ fn fence(document: &GeoFence, today: Date, interner: &Interner<'_>, findings: &m
         protocols: document.protocols.iter().map(|p| p.value).collect(),
         dns: document.dns.value,
         record: document.record.clone(),
+        require: document.require.clone(),
     }
 }
 
