@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 mod audit;
+mod bypass;
 mod degraded;
 mod doctor;
 mod enforce;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),
+        bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
