@@ -8,12 +8,12 @@ use agent_common::birth::{Layout, PathKey};
 use agent_common::bytes::{Bytes, Loop, Step};
 use agent_common::flow::{Direction, Flow, flags, protocol};
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::helpers::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_socket_cookie,
     bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_probe_read_kernel, bpf_set_retval,
     bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
 };
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::programs::RawTracePointContext;
 
 use crate::maps::repeat;

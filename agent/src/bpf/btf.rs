@@ -130,10 +130,28 @@ mod tests {
     fn sample() -> Vec<u8> {
         let strings = b"\0int\0cgroup\0a\0kn\0";
         let types: [u32; 16 - 3 + 3 + 6] = [
-            1, 1 << 24, 4, 32, // int, 32 bits
-            5, 4 << 24 | 2, 16, 12, 1, 0, 14, 1, 64, // struct with two members at bits 0 and 64
-            5, 7 << 24, 0, // forward
-            0, 2 << 24, 1, 0, 2 << 24, 1, // two pointers
+            1,
+            1 << 24,
+            4,
+            32, // int, 32 bits
+            5,
+            4 << 24 | 2,
+            16,
+            12,
+            1,
+            0,
+            14,
+            1,
+            64, // struct with two members at bits 0 and 64
+            5,
+            7 << 24,
+            0, // forward
+            0,
+            2 << 24,
+            1,
+            0,
+            2 << 24,
+            1, // two pointers
         ];
         let length = u32::try_from(types.len() * 4).unwrap();
         let mut btf = vec![];

@@ -142,7 +142,9 @@ impl CgroupFs {
         for entry in &mut dir {
             // Removed while it was read: what was found is gone too.
             let Ok(entry) = entry else { return Ok(None) };
-            if entry.file_type() == FileType::Directory && !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            if entry.file_type() == FileType::Directory
+                && !matches!(entry.file_name().to_bytes(), b"." | b"..")
+            {
                 let name = entry.file_name().to_str().ok().map(str::to_owned);
                 children.push((name, entry.ino()));
             }

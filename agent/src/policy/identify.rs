@@ -270,7 +270,8 @@ impl Identities {
         }
         let spare = all.len() - TIDY;
         all.sort_unstable();
-        let gone = all.into_iter().filter(|id| !self.entered.contains_key(id) && !self.watching.contains_key(id));
+        let gone =
+            all.into_iter().filter(|id| !self.entered.contains_key(id) && !self.watching.contains_key(id));
         for cgroup in gone.take(spare) {
             self.maps.forget(cgroup)?;
         }

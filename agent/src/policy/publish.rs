@@ -155,16 +155,7 @@ impl Publisher {
         data: Data,
         knobs: Knobs,
     ) -> Self {
-        Self {
-            maps,
-            identities,
-            history,
-            data,
-            knobs,
-            generation: 0,
-            cut: None,
-            places: Places::default(),
-        }
+        Self { maps, identities, history, data, knobs, generation: 0, cut: None, places: Places::default() }
     }
 
     /// How much of the place index is used.

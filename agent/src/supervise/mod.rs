@@ -75,8 +75,7 @@ pub fn run(config: &Config) -> Result<()> {
     let identities =
         Identities::new(IdentityMaps::take(&mut ebpf)?, Arc::clone(&cgroups), top, birth.clone());
     let history = Arc::new(History::default());
-    let publisher =
-        Publisher::new(maps, identities, Arc::clone(&history), config.data.clone(), config.knobs);
+    let publisher = Publisher::new(maps, identities, Arc::clone(&history), config.data.clone(), config.knobs);
     let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(&cgroups), root.clone())?;
     engine.start()?;
 
@@ -95,7 +94,8 @@ pub fn run(config: &Config) -> Result<()> {
     let watching = watcher::watch(config, &root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, &root, history, counts, programs, birth));
+    let backend: Arc<dyn Backend> =
+        Arc::new(AgentBackend::new(config, &root, history, counts, programs, birth));
     say(&hub, &*backend, State::Ready, None);
     let served = runtime.block_on(async {
         let asked = shutdown()?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -102,6 +103,18 @@ pub enum Command {
         /// Pause between rounds, microseconds; 0 is none.
         pause_us: u64,
     },
+    /// Below the cgroup `parent`, one after the other: a cgroup is made, a process born in it sends one datagram at
+    /// once, the cgroup is removed. `each_micros` is from `mkdir` until it was sent.
+    Births {
+        /// Directory of the cgroup.
+        parent: PathBuf,
+        /// Names of the cgroups.
+        names: Vec<String>,
+        /// Remote address (IPv4).
+        to: SocketAddr,
+        /// From one birth to the next, microseconds at least.
+        every_us: u64,
+    },
 }
 
 impl Command {
@@ -117,6 +130,9 @@ impl Command {
                 Duration::from_millis(*limit_ms)
             }
             Self::Load { for_ms, .. } => Duration::from_millis(*for_ms),
+            Self::Births { names, every_us, .. } => {
+                Duration::from_micros(*every_us) * u32::try_from(names.len()).unwrap_or(u32::MAX)
+            }
         }
     }
 }

@@ -64,10 +64,8 @@ impl Kernel {
         })?;
         let (mut ebpf, programs) = load(&object)?;
         let control = seed(&mut ebpf)?;
-        let maps = Maps {
-            image: ImageMaps::take(&mut ebpf, control)?,
-            identity: IdentityMaps::take(&mut ebpf)?,
-        };
+        let maps =
+            Maps { image: ImageMaps::take(&mut ebpf, control)?, identity: IdentityMaps::take(&mut ebpf)? };
         Ok((Self { ebpf, programs }, maps))
     }
 
