@@ -15,6 +15,7 @@ use agent_tests::deadline::wait_for;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use self::stage::{Midwife, Way, arrived, forbidden, forbidden_to_subjects, innocents, setup, subjects};
 use crate::scene::Scene;
@@ -63,6 +64,7 @@ fn first_datagram(way: Way) -> Result<Outcome> {
     agent.kill()?;
 
     let agent = setup(&scene, way, &names)?.start()?;
+    says_so(&agent, way)?;
     agent.signal(Signal::STOP)?;
     let before = arrived(&scene, forbidden())?;
     let answer = midwife.births(&scene, &twice, forbidden(), 0)?;
@@ -83,6 +85,25 @@ fn first_datagram(way: Way) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Passed)
+}
+
+/// Which way it is, and why, is part of the status.
+fn says_so(agent: &Agent, way: Way) -> Result<()> {
+    let status = agent.status()?;
+    let programs = status.get("programs").and_then(Value::as_array).context("no programs in the status")?;
+    for name in ["cgroup_mkdir", "cgroup_release"] {
+        let program = programs.iter().find(|p| p.get("name").is_some_and(|n| n == name));
+        let program = program.with_context(|| format!("no {name} in the status: {status}"))?;
+        let attached = program.get("attached").and_then(Value::as_bool);
+        ensure!(attached == Some(way == Way::Kernel), "{name} is told wrong: {program}");
+        if way == Way::Watch {
+            ensure!(
+                program.to_string().contains("strictest fences that could be meant"),
+                "no why: {program}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Strangers are blocked only until the agent has looked; what is fenced stays so.
