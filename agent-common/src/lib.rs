@@ -10,6 +10,7 @@
 //! - [`place_index`]: an address to a place id;
 //! - [`lineage`] and [`birth`]: a cgroup to a workload;
 //! - [`image`]: policy as it lies in the kernel's maps;
+//! - [`protocols`]: what a fence opens by name;
 //! - [`verdict`]: `decide(&view, set, &flow) -> Decision`;
 //! - [`sock`]: what is kept per socket, and how repeats are folded;
 //! - [`wire`]: the event that goes through the ring buffer.
@@ -33,6 +34,7 @@ pub mod place_index;
 mod pod;
 #[cfg(feature = "probe")]
 pub mod probe;
+pub mod protocols;
 pub mod sock;
 pub mod verdict;
 pub mod wire;

@@ -7,7 +7,8 @@ use agent_common::address::Address;
 use agent_common::birth::{Layout, PathKey};
 use agent_common::bytes::{Bytes, Loop, Step};
 use agent_common::flow::{Direction, Flow, flags, protocol};
-use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
+use agent_common::protocols::of_socket;
+use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::helpers::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_socket_cookie,
@@ -190,6 +191,18 @@ impl SockAddr {
         // SAFETY: a helper of this program type that takes a negative errno.
         unsafe { bpf_set_retval(-(errno as i32)) };
     }
+}
+
+/// What a new socket asks for, if a fence must open it.
+#[inline(always)]
+pub(crate) fn new_socket(sock: *const bpf_sock) -> Option<Flow> {
+    // SAFETY: the context's socket is valid for the call.
+    let kind = unsafe { (*sock).type_ };
+    // SAFETY: as above.
+    let number = unsafe { (*sock).protocol };
+    let (protocol, flags) = of_socket(kind, number)?;
+    let remote = Address { hi: 0, lo: 0 };
+    Some(Flow { remote, port: 0, protocol, direction: Direction::Outbound, flags })
 }
 
 /// The arguments of the `cgroup` tracepoints: `(struct cgroup *cgrp, const char *path)`.

@@ -5,8 +5,11 @@
 pub mod attach;
 pub mod birth;
 mod btf;
+pub mod features;
 pub mod identity;
 pub mod image;
 pub mod load;
 pub mod object;
 mod sys;
+pub mod verified;
+mod xlated;

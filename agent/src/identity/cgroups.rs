@@ -73,7 +73,7 @@ struct Names {
     limit: usize,
 }
 
-fn is_cgroup2(path: &Path) -> bool {
+pub(super) fn is_cgroup2(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|s| s.f_type as u64 == CGROUP2_MAGIC)
 }
 
@@ -100,6 +100,12 @@ impl CgroupFs {
         }
         let inode = fs::metadata(&mount).map_err(io_error("read", &mount))?.ino();
         Ok((Self { mount, is_root: inode == ROOT_INODE, names: Mutex::new(Names::default()) }, root))
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn mount(&self) -> &Path {
+        &self.mount
     }
 
     /// Whether path depth and cgroup level are the same: not so inside a cgroup namespace.

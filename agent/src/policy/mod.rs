@@ -14,6 +14,7 @@ pub mod host_view;
 pub mod identify;
 pub mod image;
 pub mod in_force;
+pub mod lacks;
 pub mod last_good;
 mod manifest;
 mod ports;

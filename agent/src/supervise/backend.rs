@@ -28,6 +28,7 @@ use crate::places::{COUNTRY_NOTICE, Found, Groups, Layer};
 use crate::policy::explain::{self, explain};
 use crate::policy::host_view::HostView;
 use crate::policy::in_force::{History, InForce};
+use crate::policy::lacks::Lacks;
 use crate::policy::schema::Subject;
 use crate::policy::source::SourceFile;
 use crate::policy::target::Target;
@@ -36,6 +37,7 @@ use crate::policy::{CgroupPath, Clock, Context, Level, check};
 /// The agent, as the services see it.
 pub(super) struct AgentBackend {
     history: Arc<History>,
+    lacks: Arc<Lacks>,
     counts: Arc<ReaderCounts>,
     programs: Vec<Loaded>,
     birth: Birth,
@@ -50,12 +52,14 @@ impl AgentBackend {
         config: &Config,
         root: &Path,
         history: Arc<History>,
+        lacks: Arc<Lacks>,
         counts: Arc<ReaderCounts>,
         programs: Vec<Loaded>,
         birth: Birth,
     ) -> Self {
         Self {
             history,
+            lacks,
             counts,
             programs,
             birth,
@@ -118,10 +122,17 @@ impl Backend for AgentBackend {
                 notice: (self.builtin_db && s.name == "dbip-country-lite").then(|| COUNTRY_NOTICE.to_owned()),
             })
             .collect();
+        let missing = now.as_ref().map(|f| self.lacks.missing(&f.set)).unwrap_or_default();
+        let state = match (&now, missing.is_empty()) {
+            (None, _) => State::Starting,
+            (Some(_), true) => State::Ready,
+            (Some(_), false) => State::Degraded,
+        };
+        let warnings = now.iter().flat_map(|f| f.manifest.table.warnings.iter().cloned());
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            state: if now.is_some() { State::Ready } else { State::Starting },
-            details: now.as_ref().map(|f| f.manifest.table.warnings.clone()).unwrap_or_default(),
+            state,
+            details: missing.iter().map(ToString::to_string).chain(warnings).collect(),
             started: self.started,
             cgroup_root: self.root.clone(),
             generation: self.generation(),
@@ -146,6 +157,7 @@ impl Backend for AgentBackend {
             rules: u32::try_from(f.allow.len() + f.block.len()).unwrap_or(u32::MAX),
             exceptions: u32::try_from(live(&f.name)).unwrap_or(u32::MAX),
             source: Some(f.origin.file.to_string()),
+            require: f.require.iter().map(|r| r.word().to_owned()).collect(),
         });
         FenceList { generation: now.manifest.generation.into(), fences: fences.collect() }
     }

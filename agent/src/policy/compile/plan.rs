@@ -81,6 +81,7 @@ impl Planned {
             origin: fence.origin.clone(),
             rules: rules.collect(),
             record: Arc::new(fence.record.clone()),
+            require: fence.require.clone(),
         }
     }
 }

@@ -28,6 +28,8 @@ const NO_FENCE: Fence = Fence {
     kinds: [0; 16],
     dns: 0,
     exception_count: 0,
+    protocols: 0,
+    _pad: 0,
     ports: [0; PORT_CLASSES],
     windows: [Window { from: 0, until: 0 }; MAX_RULES],
 };
@@ -97,6 +99,7 @@ fn fence(out: &mut Fence, set: &PolicySet, planned: &Planned, classes: &PortClas
     }
     out.dns = u32::from(kind_verdict(fence.dns, Reason::Dns));
     out.kinds = kinds(fence);
+    out.protocols = fence.protocols.iter().fold(0, |bits, class| bits | class.bit());
     for (bit, planned) in planned.rules(set).iter().enumerate() {
         let mask = 1u64 << bit;
         match planned.kind {
