@@ -6,6 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 
 use agent::bpf::birth::SWITCH;
+use agent::bpf::features::switches::WITHOUT;
 use agent_tests::actor::{Actor, Answer, Command};
 use agent_tests::agent::{Agent, Setup};
 use anyhow::{Context, Result, bail};
@@ -59,7 +60,7 @@ pub(super) fn setup(scene: &Scene, way: Way, names: &[String]) -> Result<Setup> 
     let setup = scene.agent()?.policy(&policy(scene, names))?;
     Ok(match way {
         Way::Kernel => setup,
-        Way::Watch => setup.env(SWITCH, "watch"),
+        Way::Watch => setup.env(WITHOUT, "birth"),
         Way::Off => setup.env(SWITCH, "off"),
     })
 }
