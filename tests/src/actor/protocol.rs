@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::raw::Raw;
+
 /// Address family of a socket. A v4-mapped flow is [`Family::V6`] with a target `::ffff:a.b.c.d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Family {
@@ -115,6 +117,8 @@ pub enum Command {
         /// From one birth to the next, microseconds at least.
         every_us: u64,
     },
+    /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
+    Raw(Raw),
 }
 
 impl Command {
@@ -125,7 +129,8 @@ impl Command {
             | Self::Open { .. }
             | Self::Send { .. }
             | Self::SendTo { .. }
-            | Self::Close { .. } => Duration::ZERO,
+            | Self::Close { .. }
+            | Self::Raw(_) => Duration::ZERO,
             Self::Connect { limit_ms, .. } | Self::Receive { limit_ms, .. } => {
                 Duration::from_millis(*limit_ms)
             }
