@@ -52,7 +52,8 @@ fn first_datagram(way: Way) -> Result<Outcome> {
     let innocents = innocents(SUBJECTS);
 
     // The mutant first: with neither way, every first datagram is a leak, and the judge sees it.
-    let agent = setup(&scene, Way::Off, &names)?.start()?;
+    let unguarded = setup(&scene, Way::Off, &names)?;
+    let agent = unguarded.start()?;
     agent.signal(Signal::STOP)?;
     midwife.births(&scene, &twice, forbidden(), 0)?;
     let leaked = arrived(&scene, forbidden())?;
@@ -63,7 +64,8 @@ fn first_datagram(way: Way) -> Result<Outcome> {
     );
     agent.kill()?;
 
-    let agent = setup(&scene, way, &names)?.start()?;
+    let setup = setup(&scene, way, &names)?;
+    let agent = setup.start()?;
     says_so(&agent, way)?;
     agent.signal(Signal::STOP)?;
     let before = arrived(&scene, forbidden())?;

@@ -29,7 +29,8 @@ pub(super) fn trials() -> Vec<Trial> {
 
 fn outlives() -> Result<Outcome> {
     let scene = Scene::new()?;
-    let agent = setup(&scene, Way::Kernel, &subjects(1))?.start()?;
+    let setup = setup(&scene, Way::Kernel, &subjects(1))?;
+    let agent = setup.start()?;
     let table = identity_table(&agent)?;
     let subject = scene.root.child("s0")?;
     let id = subject.id()?;
@@ -65,7 +66,8 @@ fn other_hierarchy() -> Result<Outcome> {
         return Ok(Outcome::Skipped("no hierarchy of cgroup v1 is mounted here".into()));
     };
     let scene = Scene::new()?;
-    let agent = setup(&scene, Way::Kernel, &subjects(1))?.start()?;
+    let setup = setup(&scene, Way::Kernel, &subjects(1))?;
+    let agent = setup.start()?;
     let table = identity_table(&agent)?;
     let top = mount.join(scene.root.name().trim_start_matches('/'));
     fs::create_dir(&top).with_context(|| format!("cannot make {}", top.display()))?;
