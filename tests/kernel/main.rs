@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 mod audit;
+mod birth;
 mod bypass;
 mod degraded;
 mod doctor;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        birth::trials(),
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead, Write, stdin, stdout};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -19,6 +20,7 @@ use rustix::net::{
 };
 
 use super::Profile;
+use super::births::birth;
 use super::protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
 use super::raw;
 use crate::errno;
@@ -90,6 +92,7 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             sockets.remove(&name);
             Ok(0)
         }),
+        Command::Births { parent, names, to, every_us } => births(&parent, &names, to, every_us)?,
         Command::Load { what, to, for_ms, rounds, until, pause_us } => load(
             what,
             &to,
@@ -202,6 +205,22 @@ fn load(
     }
     let tally = to.iter().zip(tallies).map(|(target, of)| (target.to_string(), named_tally(of))).collect();
     Ok(Answer { tally, each_micros, micros: micros(start.elapsed()), ..last })
+}
+
+fn births(parent: &Path, names: &[String], to: SocketAddr, every_us: u64) -> Result<Answer> {
+    let start = Instant::now();
+    let mut tally: HashMap<Outcome, u64> = HashMap::new();
+    let mut each_micros = Vec::new();
+    for (number, name) in (0..).zip(names) {
+        // This is the pace of the test, not a wait for something.
+        let due = start + Duration::from_micros(every_us) * number;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let birth = birth(&parent.join(name), to)?;
+        *tally.entry(birth.outcome).or_default() += 1;
+        each_micros.push(micros(birth.took));
+    }
+    let tally = BTreeMap::from([(to.to_string(), named_tally(tally))]);
+    Ok(Answer { tally, each_micros, micros: micros(start.elapsed()), ..timed(|| Ok(0)) })
 }
 
 fn named_tally(of: HashMap<Outcome, u64>) -> BTreeMap<String, u64> {

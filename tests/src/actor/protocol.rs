@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,18 @@ pub enum Command {
         /// Pause between rounds, microseconds; 0 is none.
         pause_us: u64,
     },
+    /// Below the cgroup `parent`, one after the other: a cgroup is made, a process born in it sends one datagram at
+    /// once, the cgroup is removed. `each_micros` is from `mkdir` until it was sent.
+    Births {
+        /// Directory of the cgroup.
+        parent: PathBuf,
+        /// Names of the cgroups.
+        names: Vec<String>,
+        /// Remote address (IPv4).
+        to: SocketAddr,
+        /// From one birth to the next, microseconds at least.
+        every_us: u64,
+    },
     /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
     Raw(Raw),
     /// A call in the kernel's own terms.
@@ -126,6 +139,9 @@ impl Command {
             }
             Self::Load { for_ms, .. } => Duration::from_millis(*for_ms),
             Self::Call(call) => call.limit(),
+            Self::Births { names, every_us, .. } => {
+                Duration::from_micros(*every_us) * u32::try_from(names.len()).unwrap_or(u32::MAX)
+            }
         }
     }
 }
