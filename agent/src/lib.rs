@@ -14,6 +14,7 @@ pub mod bpf;
 pub mod cli;
 pub mod config;
 pub mod events;
+pub mod flows;
 pub mod grpc;
 pub mod identity;
 pub mod places;

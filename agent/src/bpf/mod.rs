@@ -6,4 +6,5 @@ pub mod attach;
 pub mod image;
 pub mod load;
 pub mod object;
+pub mod storage;
 mod sys;

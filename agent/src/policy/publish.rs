@@ -294,18 +294,19 @@ impl Publisher {
         Ok(changed)
     }
 
-    /// Looks whether subjects' cgroups appeared; sockets then find their identity anew.
+    /// Looks whether subjects' cgroups appeared; sockets then find their identity anew. True if one did.
     ///
     /// # Errors
     /// What could be done is done.
-    pub fn follow_cgroups(&mut self) -> Result<(), PublicationError> {
-        let Some(now) = self.history.now() else { return Ok(()) };
+    pub fn follow_cgroups(&mut self) -> Result<bool, PublicationError> {
+        let Some(now) = self.history.now() else { return Ok(false) };
         let workloads: Vec<Workload> =
             now.manifest.workloads.iter().map(|w| Workload { id: w.id, path: w.path.clone() }).collect();
-        if self.identify(&workloads)? {
+        let appeared = self.identify(&workloads)?;
+        if appeared {
             self.maps.bump_epoch()?;
         }
-        Ok(())
+        Ok(appeared)
     }
 
     /// What is in force.

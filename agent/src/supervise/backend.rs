@@ -19,6 +19,7 @@ use crate::events::enrich::{mode, place};
 use crate::events::model::flow::FenceOutcome;
 use crate::events::model::words::{LostReason, Mode, Reason, State, Verdict};
 use crate::events::reader::ReaderCounts;
+use crate::flows::Problems;
 use crate::grpc::backend::{
     AgentStatus, Backend, DataSet, Document, Explanation, FenceList, FenceSummary, Finding, FindingLevel,
     LookupAnswer, LostCount, ProgramStatus, Question, StopCounts, UnknownJurisdiction, Validation,
@@ -41,6 +42,7 @@ pub(super) struct AgentBackend {
     started: Timestamp,
     builtin_db: bool,
     errno: u32,
+    flows: Option<Arc<Problems>>,
 }
 
 impl AgentBackend {
@@ -59,11 +61,23 @@ impl AgentBackend {
             started: Timestamp::now(),
             builtin_db: config.data.country_db.is_none(),
             errno: config.knobs.errno,
+            flows: None,
         }
+    }
+
+    /// Says in its status what keeps flows from being ended.
+    pub(super) fn ending_flows(mut self, problems: Option<Arc<Problems>>) -> Self {
+        self.flows = problems;
+        self
     }
 
     fn now(&self) -> Option<Arc<InForce>> {
         self.history.now()
+    }
+
+    fn details(&self, now: Option<&InForce>) -> Vec<String> {
+        let warnings = now.map(|f| f.manifest.table.warnings.clone()).unwrap_or_default();
+        warnings.into_iter().chain(self.flows.iter().flat_map(|f| f.now())).collect()
     }
 
     fn stops(&self) -> Vec<StopCounts> {
@@ -117,7 +131,7 @@ impl Backend for AgentBackend {
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             state: if now.is_some() { State::Ready } else { State::Starting },
-            details: now.as_ref().map(|f| f.manifest.table.warnings.clone()).unwrap_or_default(),
+            details: self.details(now.as_deref()),
             started: self.started,
             cgroup_root: self.root.clone(),
             generation: self.generation(),

@@ -9,6 +9,7 @@
 
 mod backend;
 mod engine;
+mod flows;
 mod watcher;
 
 use std::fs;
@@ -38,6 +39,7 @@ use crate::events::model::notice::NodeState;
 use crate::events::model::words::State;
 use crate::events::model::{Body, Event};
 use crate::events::reader::{Reader, ReaderCounts};
+use crate::flows::Flows;
 use crate::grpc::backend::Backend;
 use crate::grpc::server::serve;
 use crate::grpc::socket::AgentSocket;
@@ -69,12 +71,16 @@ pub fn run(config: &Config) -> Result<()> {
     let history = Arc::new(History::default());
     let publisher =
         Publisher::new(maps, Arc::clone(&cgroups), Arc::clone(&history), config.data.clone(), config.knobs);
-    let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(&cgroups), root.clone())?;
+    let (flows, asker) =
+        flows::prepare(config, &ebpf, Arc::clone(&history), Arc::clone(&cgroups), &root, Arc::clone(&hub))?.unzip();
+    let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(&cgroups), root.clone())?
+        .ending_flows(asker);
     engine.start()?;
 
     let counts = Arc::new(ReaderCounts::default());
     let enricher = Enricher::new(Arc::clone(&history), Arc::clone(&cgroups));
-    let reader = reader(&mut ebpf, counters, enricher, &hub, &counts)?;
+    let reader = reader(&mut ebpf, counters, enricher, &hub, &counts)?
+        .watched_by(flows.as_ref().map(Flows::witness));
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
     let reading = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run(&told))?;
@@ -87,7 +93,10 @@ pub fn run(config: &Config) -> Result<()> {
     let watching = watcher::watch(config, &root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, &root, history, counts, programs));
+    let problems = flows.as_ref().map(Flows::problems);
+    let backend = AgentBackend::new(config, &root, history, counts, programs).ending_flows(problems);
+    let backend: Arc<dyn Backend> = Arc::new(backend);
+    let ending = flows.map(|f| flows::start(f, Arc::clone(&hub), Arc::clone(&backend))).transpose()?;
     say(&hub, &*backend, State::Ready, None);
     let served = runtime.block_on(async {
         let asked = shutdown()?;
@@ -106,6 +115,7 @@ pub fn run(config: &Config) -> Result<()> {
     if engine.join().is_err() {
         bail!("the policy engine panicked; this is a fault of the agent, please report it");
     }
+    flows::join(ending)?;
     drop(ebpf);
     stop.store(true, Ordering::Release);
     if reading.join().is_err() {

@@ -1,0 +1,272 @@
+//! One pass: every open flow of every namespace of the fenced workloads, judged by the image in force; those that are
+//! blocked are ended.
+//!
+//! What is opened during the pass is judged by the new image anyway, at its first packet. A dump that runs beside
+//! programs that open and close sockets can miss one, so a namespace is looked at again until nothing was ended in it.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use agent_common::flow::protocol;
+use agent_common::wire;
+use rustix::io::Errno;
+
+use super::diag::{Destroyed, Diag, DiagError, ENDABLE, LISTENING, Socket};
+use super::judge::{Blocked, Finding, Judge, is_told};
+use super::namespaces::{Found, below};
+use super::record::{boot_ns, record};
+use crate::identity::cgroups::CgroupFs;
+use crate::policy::in_force::InForce;
+
+/// How often a namespace is looked at in one pass at most.
+const ROUNDS: usize = 4;
+/// A pass that takes longer says how far it is.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// What a pass did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The image that judged.
+    pub generation: u32,
+    /// Flows of fenced workloads that were looked at.
+    pub checked: u64,
+    /// Namespaces that were entered.
+    pub namespaces: u64,
+    /// Flows that were ended.
+    pub ended: u64,
+    /// Blocked flows that the kernel refused to end.
+    pub refused: u64,
+    /// The first refusal.
+    pub refusal: Option<Errno>,
+    /// Blocked flows that stay, silent, because they may have been accepted and the fence allows that.
+    pub left: u64,
+    /// Flows of a cgroup that has no name any more.
+    pub nameless: u64,
+    /// Threads whose namespace this process may not see.
+    pub hidden: u64,
+    /// Namespaces that could not be looked at, and the first reason.
+    pub unseen: Option<(u64, String)>,
+    /// The kernel has no SOCK_DESTROY.
+    pub unsupported: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "ended {} of {} open flows of fenced workloads in {} network namespaces in {} ms; {} could not be ended",
+            self.ended,
+            self.checked,
+            self.namespaces,
+            self.took.as_millis(),
+            self.refused,
+        )?;
+        if let Some(errno) = self.refusal {
+            write!(f, " ({errno})")?;
+        }
+        if self.left > 0 {
+            write!(f, "; {} that may be accepted ones were left to egress", self.left)?;
+        }
+        if self.nameless > 0 {
+            write!(f, "; {} of unknown cgroups were left to egress", self.nameless)?;
+        }
+        for problem in self.problems() {
+            write!(f, "; {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// What keeps flows from being ended on this node, one sentence each.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.unsupported {
+            problems.push(
+                "this kernel cannot end sockets (CONFIG_INET_DIAG_DESTROY): blocked flows go silent instead".to_owned(),
+            );
+        }
+        if self.hidden > 0 {
+            problems.push(format!(
+                "the network namespaces of {} threads of fenced workloads can't be seen: --netns-entry needs CAP_SYS_PTRACE and the host's pid namespace",
+                self.hidden
+            ));
+        }
+        if let Some((count, why)) = &self.unseen {
+            problems.push(format!("{count} network namespaces could not be looked at: {why}"));
+        }
+        problems
+    }
+
+    fn unseen(&mut self, why: String) {
+        match &mut self.unseen {
+            Some((count, _)) => *count += 1,
+            None => self.unseen = Some((1, why)),
+        }
+    }
+}
+
+/// What a pass works on.
+pub(super) struct Ground<'a> {
+    pub(super) in_force: &'a InForce,
+    pub(super) cgroups: &'a CgroupFs,
+    pub(super) root: &'a Path,
+    pub(super) storage: Option<&'a OwnedFd>,
+}
+
+/// Runs a pass; `None` if no fence can block anything. With it come the records of what was ended without a packet.
+pub(super) fn pass(ground: &Ground<'_>) -> Option<(Report, Vec<wire::Event>)> {
+    let begun = Instant::now();
+    let directories = Judge::directories(ground.in_force, ground.cgroups);
+    if directories.is_empty() {
+        return None;
+    }
+    let mut report = Report { generation: ground.in_force.manifest.generation, ..Report::default() };
+    let mut records = Vec::new();
+    // Names of cgroups that came since the last look.
+    ground.cgroups.scan(ground.root);
+    let judge = Judge::new(ground.in_force, ground.cgroups, boot_ns());
+    match (judge, below(directories)) {
+        (Ok(mut judge), Ok(found)) => every(ground, &mut judge, &found, &mut report, &mut records),
+        (Err(error), _) => report.unseen(format!("the place index can't be read: {error}")),
+        (_, Err(error)) => report.unseen(format!("/proc can't be read: {error}")),
+    }
+    report.took = begun.elapsed();
+    Some((report, records))
+}
+
+fn every(
+    ground: &Ground<'_>,
+    judge: &mut Judge<'_>,
+    found: &Found,
+    report: &mut Report,
+    records: &mut Vec<wire::Event>,
+) {
+    report.hidden = found.hidden;
+    let mut said = Instant::now();
+    for namespace in &found.namespaces {
+        let result = namespace.run(|| {
+            let mut visit = Visit { ground, judge: &mut *judge, report: &mut *report, records: &mut *records };
+            visit.run()
+        });
+        match result {
+            Ok(Ok(())) => report.namespaces += 1,
+            Ok(Err(error)) => report.unseen(format!("net:[{}]: {error}", namespace.inode)),
+            Err(error) => report.unseen(format!("enter net:[{}]: {error}", namespace.inode)),
+        }
+        if report.unsupported {
+            return;
+        }
+        if said.elapsed() > PROGRESS {
+            said = Instant::now();
+            let of = found.namespaces.len();
+            tracing::info!(namespaces = report.namespaces, of, ended = report.ended, "ending blocked flows");
+        }
+    }
+}
+
+/// One namespace, on a thread inside it.
+struct Visit<'a, 'b> {
+    ground: &'a Ground<'a>,
+    judge: &'a mut Judge<'b>,
+    report: &'a mut Report,
+    records: &'a mut Vec<wire::Event>,
+}
+
+impl Visit<'_, '_> {
+    fn run(&mut self) -> Result<(), DiagError> {
+        let mut diag = Diag::open()?;
+        // Sockets that the kernel refuses to end are tried once.
+        let mut refused = HashSet::new();
+        for round in 0..ROUNDS {
+            let before = self.report.ended;
+            for kind in ENDABLE {
+                for socket in diag.dump(kind, self.ground.storage.map(AsFd::as_fd))? {
+                    if let Some(blocked) = self.look(&mut diag, &socket, round == 0)?
+                        && !refused.contains(&socket.cookie)
+                    {
+                        self.end(&mut diag, &socket, &blocked, &mut refused)?;
+                    }
+                    if self.report.unsupported {
+                        return Ok(());
+                    }
+                }
+            }
+            if self.report.ended == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the socket is to be ended. Counts in the first round only.
+    fn look(&mut self, diag: &mut Diag, socket: &Socket, count: bool) -> Result<Option<Blocked>, DiagError> {
+        let one = u64::from(count);
+        let finding = self.judge.judge(socket);
+        match finding {
+            Finding::Unfenced => {}
+            Finding::Unknown => self.report.nameless += one,
+            Finding::Allowed | Finding::Blocked(_) | Finding::BlockedIfOutbound(_) => self.report.checked += one,
+        }
+        Ok(match finding {
+            Finding::Unfenced | Finding::Unknown | Finding::Allowed => None,
+            Finding::Blocked(blocked) => Some(blocked),
+            Finding::BlockedIfOutbound(blocked) if !listens(diag, socket.local.1)? => Some(blocked),
+            Finding::BlockedIfOutbound(_) => {
+                self.report.left += one;
+                None
+            }
+        })
+    }
+
+    fn end(
+        &mut self,
+        diag: &mut Diag,
+        socket: &Socket,
+        blocked: &Blocked,
+        refused: &mut HashSet<u64>,
+    ) -> Result<(), DiagError> {
+        match diag.destroy(socket)? {
+            Destroyed::Done => {
+                self.report.ended += 1;
+                let told = socket.state.as_deref().is_some_and(|s| is_told(s, socket.cookie, &blocked.flow));
+                if !told {
+                    self.records.push(record(socket, blocked, self.report.generation));
+                }
+            }
+            // Closed meanwhile; or another of the same addresses (SO_REUSEPORT), which the next round finds.
+            Destroyed::Gone => {}
+            Destroyed::Unsupported => self.report.unsupported = true,
+            Destroyed::Refused(errno) => {
+                refused.insert(socket.cookie);
+                self.report.refused += 1;
+                self.report.refusal.get_or_insert(errno);
+                let (what, (remote, port)) = (name(socket.kind.protocol), socket.remote);
+                let remote = std::net::IpAddr::from(remote);
+                tracing::warn!(%errno, %remote, port, "a blocked {what} flow can't be ended: it is silent");
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn name(protocol: u8) -> &'static str {
+    if protocol == protocol::TCP { "TCP" } else { "UDP" }
+}
+
+/// Whether some TCP socket of this namespace listens on the port. Asked rarely: of sockets older than the agent, where
+/// a fence lets accepted ones through.
+fn listens(diag: &mut Diag, port: u16) -> Result<bool, DiagError> {
+    for kind in LISTENING {
+        if diag.dump(kind, None)?.iter().any(|s| s.local.1 == port) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
