@@ -18,6 +18,7 @@ mod exception;
 mod flip;
 mod flows;
 mod harness;
+mod live;
 mod load;
 mod observe;
 mod policies;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        live::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -13,7 +13,9 @@ use agent_common::flow::protocol;
 use agent_common::sock::SockState;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
 use thiserror::Error;
 
 use super::netlink::{ACK, DONE, DUMP, ERROR, attribute, errno, messages, put, request};
@@ -44,7 +46,8 @@ pub(super) struct States(u32);
 impl States {
     /// All that have a peer and may still send: no TIME_WAIT (6), CLOSE (7), LISTEN (10), and no request without a
     /// socket (12).
-    pub(super) const TCP_OPEN: Self = Self(1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11);
+    pub(super) const TCP_OPEN: Self =
+        Self(1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11);
     /// A UDP socket that is connected counts as ESTABLISHED.
     pub(super) const UDP_CONNECTED: Self = Self(1 << 1);
     /// LISTEN.
@@ -104,7 +107,7 @@ fn failed(what: &'static str) -> impl Fn(Errno) -> DiagError {
 }
 
 /// What came of ending one socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Destroyed {
     /// It is ended and its caller told.
     Done,
@@ -113,7 +116,20 @@ pub(super) enum Destroyed {
     /// This kernel cannot (CONFIG_INET_DIAG_DESTROY).
     Unsupported,
     /// The kernel refused.
-    Refused(Errno),
+    Refused(io::Error),
+}
+
+impl Destroyed {
+    /// `errno` is positive, 0 an acknowledgement; `None` an answer that can't be read.
+    fn from_errno(errno: Option<i32>) -> Self {
+        match errno {
+            Some(0) => Self::Done,
+            Some(libc::ENOENT | libc::ESTALE) => Self::Gone,
+            Some(libc::EOPNOTSUPP) => Self::Unsupported,
+            Some(e) => Self::Refused(io::Error::from_raw_os_error(e)),
+            None => Self::Refused(io::ErrorKind::InvalidData.into()),
+        }
+    }
 }
 
 /// One socket as the kernel lists it.
@@ -185,7 +201,11 @@ impl Diag {
     }
 
     /// All sockets of a kind, each with what the map `storage` has of it.
-    pub(super) fn dump(&mut self, kind: Kind, storage: Option<BorrowedFd<'_>>) -> Result<Vec<Socket>, DiagError> {
+    pub(super) fn dump(
+        &mut self,
+        kind: Kind,
+        storage: Option<BorrowedFd<'_>>,
+    ) -> Result<Vec<Socket>, DiagError> {
         let mut body = request_v2(kind, &[0; ID]);
         if let Some(map) = storage {
             let mut list = Vec::new();
@@ -219,13 +239,7 @@ impl Diag {
             let length = self.receive()?;
             let mut answers = messages(&self.buffer[..length]).filter(|m| m.sequence == sequence);
             if let Some(answer) = answers.find(|m| m.kind == ERROR) {
-                return Ok(match errno(answer.body).map(Errno::from_raw_os_error) {
-                    Some(e) if e.raw_os_error() == 0 => Destroyed::Done,
-                    Some(Errno::NOENT | Errno::STALE) => Destroyed::Gone,
-                    Some(Errno::OPNOTSUPP) => Destroyed::Unsupported,
-                    Some(e) => Destroyed::Refused(e),
-                    None => Destroyed::Refused(Errno::PROTO),
-                });
+                return Ok(Destroyed::from_errno(errno(answer.body)));
             }
         }
     }

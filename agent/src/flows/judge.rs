@@ -64,7 +64,8 @@ impl<'a> Judge<'a> {
     /// The cgroup directories of workloads that some fence could block.
     pub(super) fn directories(in_force: &InForce, cgroups: &CgroupFs) -> Vec<PathBuf> {
         let manifest = &in_force.manifest;
-        let enforces = |at: &u16| manifest.fences.get(usize::from(*at)).is_some_and(|f| f.mode == Mode::Enforce);
+        let enforces =
+            |at: &u16| manifest.fences.get(usize::from(*at)).is_some_and(|f| f.mode == Mode::Enforce);
         let fenced = manifest
             .workloads
             .iter()

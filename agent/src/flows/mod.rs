@@ -29,8 +29,8 @@ use agent_common::image::Policy;
 use thiserror::Error;
 
 pub use self::pass::Report;
-pub use self::record::Witness;
 use self::pass::{Ground, pass};
+pub use self::record::Witness;
 use self::record::boot_ns;
 use crate::events::enrich::Enricher;
 use crate::events::hub::Hub;

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use agent_common::flow::protocol;
 use agent_common::wire;
-use rustix::io::Errno;
 
 use super::diag::{Destroyed, Diag, DiagError, ENDABLE, LISTENING, Socket};
 use super::judge::{Blocked, Finding, Judge, is_told};
@@ -40,7 +39,7 @@ pub struct Report {
     /// Blocked flows that the kernel refused to end.
     pub refused: u64,
     /// The first refusal.
-    pub refusal: Option<Errno>,
+    pub refusal: Option<String>,
     /// Blocked flows that stay, silent, because they may have been accepted and the fence allows that.
     pub left: u64,
     /// Flows of a cgroup that has no name any more.
@@ -66,8 +65,8 @@ impl fmt::Display for Report {
             self.took.as_millis(),
             self.refused,
         )?;
-        if let Some(errno) = self.refusal {
-            write!(f, " ({errno})")?;
+        if let Some(why) = &self.refusal {
+            write!(f, " ({why})")?;
         }
         if self.left > 0 {
             write!(f, "; {} that may be accepted ones were left to egress", self.left)?;
@@ -89,7 +88,8 @@ impl Report {
         let mut problems = Vec::new();
         if self.unsupported {
             problems.push(
-                "this kernel cannot end sockets (CONFIG_INET_DIAG_DESTROY): blocked flows go silent instead".to_owned(),
+                "this kernel cannot end sockets (CONFIG_INET_DIAG_DESTROY): blocked flows go silent instead"
+                    .to_owned(),
             );
         }
         if self.hidden > 0 {
@@ -152,7 +152,8 @@ fn every(
     let mut said = Instant::now();
     for namespace in &found.namespaces {
         let result = namespace.run(|| {
-            let mut visit = Visit { ground, judge: &mut *judge, report: &mut *report, records: &mut *records };
+            let mut visit =
+                Visit { ground, judge: &mut *judge, report: &mut *report, records: &mut *records };
             visit.run()
         });
         match result {
@@ -212,7 +213,9 @@ impl Visit<'_, '_> {
         match finding {
             Finding::Unfenced => {}
             Finding::Unknown => self.report.nameless += one,
-            Finding::Allowed | Finding::Blocked(_) | Finding::BlockedIfOutbound(_) => self.report.checked += one,
+            Finding::Allowed | Finding::Blocked(_) | Finding::BlockedIfOutbound(_) => {
+                self.report.checked += one
+            }
         }
         Ok(match finding {
             Finding::Unfenced | Finding::Unknown | Finding::Allowed => None,
@@ -243,13 +246,13 @@ impl Visit<'_, '_> {
             // Closed meanwhile; or another of the same addresses (SO_REUSEPORT), which the next round finds.
             Destroyed::Gone => {}
             Destroyed::Unsupported => self.report.unsupported = true,
-            Destroyed::Refused(errno) => {
+            Destroyed::Refused(error) => {
                 refused.insert(socket.cookie);
                 self.report.refused += 1;
-                self.report.refusal.get_or_insert(errno);
+                self.report.refusal.get_or_insert_with(|| error.to_string());
                 let (what, (remote, port)) = (name(socket.kind.protocol), socket.remote);
                 let remote = std::net::IpAddr::from(remote);
-                tracing::warn!(%errno, %remote, port, "a blocked {what} flow can't be ended: it is silent");
+                tracing::warn!(%error, %remote, port, "a blocked {what} flow can't be ended: it is silent");
             }
         }
         Ok(())

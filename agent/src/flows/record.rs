@@ -86,7 +86,9 @@ impl Witness {
         while seen.emptied < enough && !records.is_empty() {
             let left = limit.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                tracing::warn!("the ring could not be emptied in time: a flow that was ended may have two records");
+                tracing::warn!(
+                    "the ring could not be emptied in time: a flow that was ended may have two records"
+                );
                 break;
             }
             seen = self.changed.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner).0;

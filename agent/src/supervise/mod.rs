@@ -72,15 +72,16 @@ pub fn run(config: &Config) -> Result<()> {
     let publisher =
         Publisher::new(maps, Arc::clone(&cgroups), Arc::clone(&history), config.data.clone(), config.knobs);
     let (flows, asker) =
-        flows::prepare(config, &ebpf, Arc::clone(&history), Arc::clone(&cgroups), &root, Arc::clone(&hub))?.unzip();
+        flows::prepare(config, &ebpf, Arc::clone(&history), Arc::clone(&cgroups), &root, Arc::clone(&hub))?
+            .unzip();
     let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(&cgroups), root.clone())?
         .ending_flows(asker);
     engine.start()?;
 
     let counts = Arc::new(ReaderCounts::default());
     let enricher = Enricher::new(Arc::clone(&history), Arc::clone(&cgroups));
-    let reader = reader(&mut ebpf, counters, enricher, &hub, &counts)?
-        .watched_by(flows.as_ref().map(Flows::witness));
+    let reader =
+        reader(&mut ebpf, counters, enricher, &hub, &counts)?.watched_by(flows.as_ref().map(Flows::witness));
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
     let reading = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run(&told))?;

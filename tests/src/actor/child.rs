@@ -14,7 +14,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, sendto, socket_with,
 };
 
-use super::protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
+use super::herd::Herds;
+use super::protocol::{Answer, Command, Family, HERD_TALLY, Kind, Outcome, Repeat};
 use crate::errno;
 
 /// No more durations than this are kept and sent back.
@@ -36,11 +37,11 @@ pub(super) fn serve() -> i32 {
 }
 
 fn converse() -> Result<()> {
-    let mut sockets = HashMap::new();
+    let (mut sockets, mut herds) = (HashMap::new(), Herds::default());
     for line in stdin().lock().lines() {
         let line = line?;
         let command: Command = serde_json::from_str(&line).with_context(|| format!("command {line}"))?;
-        let answer = obey(&mut sockets, command)?;
+        let answer = obey(&mut sockets, &mut herds, command)?;
         let mut out = stdout().lock();
         serde_json::to_writer(&mut out, &answer)?;
         out.write_all(b"\n")?;
@@ -49,7 +50,7 @@ fn converse() -> Result<()> {
     Ok(())
 }
 
-fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answer> {
+fn obey(sockets: &mut HashMap<String, OwnedFd>, herds: &mut Herds, command: Command) -> Result<Answer> {
     Ok(match command {
         Command::Identify => identify()?,
         Command::Open { name, family, kind } => timed(|| {
@@ -83,6 +84,11 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             sockets.remove(&name);
             Ok(0)
         }),
+        Command::OpenHerd { name, kind, to, count } => counted(herds.open(name, kind, &to, count)?),
+        Command::SendHerd { name, bytes } => counted(herds.send(&name, bytes)?),
+        Command::ReceiveHerd { name, limit_ms } => {
+            counted(herds.receive(&name, Duration::from_millis(limit_ms))?)
+        }
         Command::Load { what, to, for_ms, rounds, until, pause_us } => load(
             what,
             &to,
@@ -107,7 +113,7 @@ fn limit(socket: &OwnedFd, which: Timeout, limit: Duration) -> Result<()> {
     set_socket_timeout(socket, which, Some(limit.max(Duration::from_millis(1)))).context("socket time limit")
 }
 
-fn open(family: Family, kind: Kind) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open(family: Family, kind: Kind) -> rustix::io::Result<OwnedFd> {
     let domain = match family {
         Family::V4 => AddressFamily::INET,
         Family::V6 => AddressFamily::INET6,
@@ -140,6 +146,10 @@ fn timed(call: impl FnOnce() -> rustix::io::Result<usize>) -> Answer {
         tally: BTreeMap::new(),
         each_micros: Vec::new(),
     }
+}
+
+fn counted(tally: BTreeMap<String, u64>) -> Answer {
+    Answer { tally: BTreeMap::from([(HERD_TALLY.to_owned(), tally)]), ..timed(|| Ok(0)) }
 }
 
 fn micros(duration: Duration) -> u64 {

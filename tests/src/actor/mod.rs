@@ -7,6 +7,7 @@
 //! before a fence exists and use it afterwards.
 
 mod child;
+mod herd;
 mod protocol;
 
 use std::io::{BufRead, BufReader, Write};

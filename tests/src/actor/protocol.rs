@@ -86,6 +86,31 @@ pub enum Command {
         /// TCP ends with a reset (`SO_LINGER` 0), so that no frame of it follows later.
         reset: bool,
     },
+    /// Opens `count` sockets under one name and connects them to the addresses of `to` in turn. Tally by outcome.
+    OpenHerd {
+        /// Name for later commands.
+        name: String,
+        /// Type.
+        kind: Kind,
+        /// Remote addresses.
+        to: Vec<SocketAddr>,
+        /// How many.
+        count: usize,
+    },
+    /// `send` on each socket of a herd, without waiting for room. Tally by outcome.
+    SendHerd {
+        /// Which herd.
+        name: String,
+        /// How many bytes each.
+        bytes: usize,
+    },
+    /// `recv` on each socket of a herd, one after the other; a stream's end is `end`. Tally by outcome.
+    ReceiveHerd {
+        /// Which herd.
+        name: String,
+        /// Time limit of all together, milliseconds. What has nothing to read then is EAGAIN.
+        limit_ms: u64,
+    },
     /// The same thing to every address of `to` in turn, until the time is over or one outcome was
     /// `until`.
     Load {
@@ -113,13 +138,19 @@ impl Command {
             | Self::Send { .. }
             | Self::SendTo { .. }
             | Self::Close { .. } => Duration::ZERO,
-            Self::Connect { limit_ms, .. } | Self::Receive { limit_ms, .. } => {
-                Duration::from_millis(*limit_ms)
-            }
+            Self::Connect { limit_ms, .. }
+            | Self::Receive { limit_ms, .. }
+            | Self::ReceiveHerd { limit_ms, .. } => Duration::from_millis(*limit_ms),
+            Self::OpenHerd { .. } | Self::SendHerd { .. } => HERD,
             Self::Load { for_ms, .. } => Duration::from_millis(*for_ms),
         }
     }
 }
+
+/// How long a call on every socket of a herd may take.
+const HERD: Duration = Duration::from_secs(30);
+/// Under what a herd's tally stands in [`Answer::tally`].
+pub(crate) const HERD_TALLY: &str = "herd";
 
 /// How a socket call ended.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -168,6 +199,11 @@ impl Answer {
     /// [`Command::Load`]: how often calls to `to` ended with `name` (`"done"`, `"EPERM"`, …).
     pub fn times(&self, to: SocketAddr, name: &str) -> u64 {
         self.tally.get(&to.to_string()).and_then(|of| of.get(name)).copied().unwrap_or(0)
+    }
+
+    /// Of a herd: how many of its sockets ended with each outcome.
+    pub fn herd(&self) -> BTreeMap<String, u64> {
+        self.tally.get(HERD_TALLY).cloned().unwrap_or_default()
     }
 
     /// [`Command::Load`]: how many calls there were to `to`.
