@@ -41,6 +41,11 @@ use crate::policy::in_force::{History, InForce};
 /// same.
 const SLEEP: Duration = Duration::from_secs(5);
 
+/// A pass looks at every socket of the node's fenced workloads. After it the thread rests for so many times as long, so
+/// that cgroups that come and go all the time can't keep it busy.
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_secs(2);
+
 /// Why flows can't be ended.
 #[derive(Debug, Error)]
 pub enum FlowsError {
@@ -92,6 +97,7 @@ pub struct Flows {
     storage: Option<OwnedFd>,
     witness: Arc<Witness>,
     problems: Arc<Problems>,
+    enricher: Enricher,
     hub: Arc<Hub>,
 }
 
@@ -129,10 +135,11 @@ impl Flows {
         cgroups: Arc<CgroupFs>,
         root: PathBuf,
         storage: Option<OwnedFd>,
+        enricher: Enricher,
         hub: Arc<Hub>,
     ) -> Self {
         let (witness, problems) = (Arc::default(), Arc::default());
-        Self { asked, history, cgroups, root, storage, witness, problems, hub }
+        Self { asked, history, cgroups, root, storage, witness, problems, enricher, hub }
     }
 
     /// What the ring reader shows its events to.
@@ -148,8 +155,7 @@ impl Flows {
     }
 
     /// Runs until nobody can ask any more. Each pass is told to `tell`.
-    pub fn run(self, mut tell: impl FnMut(&Report)) {
-        let mut enricher = Enricher::new(Arc::clone(&self.history), Arc::clone(&self.cgroups));
+    pub fn run(mut self, mut tell: impl FnMut(&Report)) {
         // The first image is in force before this thread begins.
         let mut judged_at = boot_ns();
         loop {
@@ -161,22 +167,23 @@ impl Flows {
             }
             let Some(in_force) = self.history.now() else { continue };
             judged_at = boot_ns();
-            let Some(report) = self.pass(&in_force, &mut enricher) else { continue };
+            let Some(report) = self.pass(&in_force) else { continue };
             self.problems.set(report.problems());
             tell(&report);
             if report.unsupported {
                 return;
             }
+            std::thread::sleep((report.took * REST).min(LONGEST_REST));
         }
     }
 
-    fn pass(&self, in_force: &InForce, enricher: &mut Enricher) -> Option<Report> {
+    fn pass(&mut self, in_force: &InForce) -> Option<Report> {
         self.witness.begin();
         let (cgroups, root, storage) = (&*self.cgroups, &*self.root, self.storage.as_ref());
         let (report, records) = pass(&Ground { in_force, cgroups, root, storage }).unzip();
         let untold = self.witness.end(records.unwrap_or_default());
-        enricher.refresh();
-        self.hub.publish_all(untold.iter().map(|record| enricher.enrich(record)));
+        self.enricher.refresh();
+        self.hub.publish_all(untold.iter().map(|record| self.enricher.enrich(record)));
         report
     }
 

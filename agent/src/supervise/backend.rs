@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::KERNEL_STOPS;
 use super::engine::fence_refs;
 use crate::bpf::attach::{HOOKS, HookProgram};
+use crate::bpf::birth::{Birth, tracepoints};
 use crate::bpf::image::MappedIndex;
 use crate::bpf::load::Loaded;
 use crate::config::Config;
@@ -28,6 +29,7 @@ use crate::places::{COUNTRY_NOTICE, Found, Groups, Layer};
 use crate::policy::explain::{self, explain};
 use crate::policy::host_view::HostView;
 use crate::policy::in_force::{History, InForce};
+use crate::policy::lacks::{Lacks, Missing};
 use crate::policy::schema::Subject;
 use crate::policy::source::SourceFile;
 use crate::policy::target::Target;
@@ -36,8 +38,10 @@ use crate::policy::{CgroupPath, Clock, Context, Level, check};
 /// The agent, as the services see it.
 pub(super) struct AgentBackend {
     history: Arc<History>,
+    lacks: Arc<Lacks>,
     counts: Arc<ReaderCounts>,
     programs: Vec<Loaded>,
+    birth: Birth,
     root: String,
     started: Timestamp,
     builtin_db: bool,
@@ -50,13 +54,17 @@ impl AgentBackend {
         config: &Config,
         root: &Path,
         history: Arc<History>,
+        lacks: Arc<Lacks>,
         counts: Arc<ReaderCounts>,
         programs: Vec<Loaded>,
+        birth: Birth,
     ) -> Self {
         Self {
             history,
+            lacks,
             counts,
             programs,
+            birth,
             root: root.display().to_string(),
             started: Timestamp::now(),
             builtin_db: config.data.country_db.is_none(),
@@ -75,9 +83,10 @@ impl AgentBackend {
         self.history.now()
     }
 
-    fn details(&self, now: Option<&InForce>) -> Vec<String> {
-        let warnings = now.map(|f| f.manifest.table.warnings.clone()).unwrap_or_default();
-        warnings.into_iter().chain(self.flows.iter().flat_map(|f| f.now())).collect()
+    fn details(&self, missing: &[Missing], now: Option<&InForce>) -> Vec<String> {
+        let missing = missing.iter().map(ToString::to_string);
+        let warnings = now.into_iter().flat_map(|f| f.manifest.table.warnings.iter().cloned());
+        missing.chain(warnings).chain(self.flows.iter().flat_map(|f| f.now())).collect()
     }
 
     fn stops(&self) -> Vec<StopCounts> {
@@ -128,15 +137,21 @@ impl Backend for AgentBackend {
                 notice: (self.builtin_db && s.name == "dbip-country-lite").then(|| COUNTRY_NOTICE.to_owned()),
             })
             .collect();
+        let missing = now.as_ref().map(|f| self.lacks.missing(&f.set)).unwrap_or_default();
+        let state = match (&now, missing.is_empty()) {
+            (None, _) => State::Starting,
+            (Some(_), true) => State::Ready,
+            (Some(_), false) => State::Degraded,
+        };
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            state: if now.is_some() { State::Ready } else { State::Starting },
-            details: self.details(now.as_deref()),
+            state,
+            details: self.details(&missing, now.as_deref()),
             started: self.started,
             cgroup_root: self.root.clone(),
             generation: self.generation(),
             fences: now.as_deref().map_or_else(|| Arc::new([]) as Arc<[_]>, fence_refs),
-            programs: HOOKS.iter().map(|h| self.program(*h)).collect(),
+            programs: HOOKS.iter().map(|h| self.program(*h)).chain(self.births()).collect(),
             data_sets,
             stops: self.stops(),
         }
@@ -156,6 +171,7 @@ impl Backend for AgentBackend {
             rules: u32::try_from(f.allow.len() + f.block.len()).unwrap_or(u32::MAX),
             exceptions: u32::try_from(live(&f.name)).unwrap_or(u32::MAX),
             source: Some(f.origin.file.to_string()),
+            require: f.require.iter().map(|r| r.word().to_owned()).collect(),
         });
         FenceList { generation: now.manifest.generation.into(), fences: fences.collect() }
     }
@@ -252,6 +268,21 @@ impl AgentBackend {
         let loaded = self.programs.iter().find(|p| p.name == hook.program);
         let detail = loaded.and_then(|p| p.instructions).map(|n| format!("{n} instructions verified"));
         ProgramStatus { name, attached: loaded.is_some(), detail }
+    }
+}
+
+impl AgentBackend {
+    /// The programs that know cgroups at birth.
+    fn births(&self) -> impl Iterator<Item = ProgramStatus> + '_ {
+        tracepoints().map(|(name, program)| {
+            let loaded = self.programs.iter().find(|p| p.name == program);
+            let verified = loaded.and_then(|p| p.instructions).map(|n| format!("{n} instructions verified"));
+            let detail = match &self.birth {
+                Birth::Kernel => verified,
+                Birth::Watch { .. } | Birth::Off => Some(self.birth.to_string()),
+            };
+            ProgramStatus { name: name.to_owned(), attached: loaded.is_some(), detail }
+        })
     }
 }
 

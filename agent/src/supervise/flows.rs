@@ -7,22 +7,25 @@ use std::thread::{Builder, JoinHandle};
 
 use anyhow::{Result, bail};
 use aya::Ebpf;
+use jiff::Timestamp;
 
-use super::say;
 use crate::bpf::storage::descriptor;
 use crate::config::Config;
+use crate::events::enrich::Enricher;
 use crate::events::hub::Hub;
+use crate::events::model::notice::NodeState;
+use crate::events::model::{Body, Event};
 use crate::flows::{Asker, Flows, channel, check_privileges};
 use crate::grpc::backend::Backend;
 use crate::identity::cgroups::CgroupFs;
 use crate::policy::in_force::History;
+use crate::policy::lacks::Lacks;
 
 /// `None` without `--netns-entry`.
 pub(super) fn prepare(
     config: &Config,
     ebpf: &Ebpf,
-    history: Arc<History>,
-    cgroups: Arc<CgroupFs>,
+    (history, cgroups, lacks): (Arc<History>, Arc<CgroupFs>, Arc<Lacks>),
     root: &Path,
     hub: Arc<Hub>,
 ) -> Result<Option<(Flows, Asker)>> {
@@ -31,7 +34,8 @@ pub(super) fn prepare(
     }
     check_privileges()?;
     let (asker, asked) = channel();
-    Ok(Some((Flows::new(asked, history, cgroups, root.to_owned(), descriptor(ebpf), hub), asker)))
+    let enricher = Enricher::new(Arc::clone(&history), Arc::clone(&cgroups), lacks);
+    Ok(Some((Flows::new(asked, history, cgroups, root.to_owned(), descriptor(ebpf), enricher, hub), asker)))
 }
 
 /// Begins. Each pass is logged, and told in the stream.
@@ -43,7 +47,9 @@ pub(super) fn start(flows: Flows, hub: Arc<Hub>, backend: Arc<dyn Backend>) -> R
         } else {
             tracing::warn!(generation = report.generation, "{text}");
         }
-        say(&hub, &*backend, backend.status().state, Some(Arc::from(text)));
+        let (state, generation) = (backend.status().state, report.generation.into());
+        let body = Body::NodeState(NodeState { state, detail: Some(Arc::from(text)), generation });
+        hub.publish(Event { time: Timestamp::now(), body });
     };
     Ok(Builder::new().name("flows".into()).spawn(move || flows.run(tell))?)
 }
