@@ -12,6 +12,8 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 mod audit;
+mod degraded;
+mod doctor;
 mod enforce;
 mod errno;
 mod exception;
@@ -19,6 +21,7 @@ mod flip;
 mod flows;
 mod harness;
 mod live;
+mod hybrid;
 mod load;
 mod observe;
 mod policies;
@@ -52,6 +55,9 @@ fn main() -> ExitCode {
         reload::trials(),
         flip::trials(),
         live::trials(),
+        doctor::trials(),
+        degraded::trials(),
+        hybrid::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

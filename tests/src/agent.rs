@@ -48,6 +48,7 @@ pub struct Setup {
     cgroup_root: PathBuf,
     has_policy: bool,
     arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl Setup {
@@ -64,6 +65,7 @@ impl Setup {
             cgroup_root: root.path().to_owned(),
             has_policy: false,
             arguments: Vec::new(),
+            environment: Vec::new(),
         })
     }
 
@@ -80,6 +82,12 @@ impl Setup {
     /// With one more command-line argument.
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// With one more environment variable.
+    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
         self
     }
 
@@ -136,13 +144,13 @@ impl Setup {
 
     fn spawn(&self) -> Result<Agent> {
         let mut command = Command::new(&self.binary);
-        command.arg("run").arg("--cgroup-root").arg(&self.cgroup_root);
+        command.args(["run", "--allow-hybrid-cgroups", "--cgroup-root"]).arg(&self.cgroup_root);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.directory.path().join("state"));
         if self.has_policy {
             command.arg("--policy").arg(self.policy_path());
         }
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (*name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process =
             command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
