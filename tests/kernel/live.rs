@@ -4,6 +4,7 @@
 //!
 //! The judge of "bytes" is the sniffer; of what callers are told, the callers; of what peers are told, the peers.
 
+mod accepted;
 mod ended;
 mod expiry;
 mod herd;
@@ -29,6 +30,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             Place::Anywhere,
             "live::a_socket_of_another_workload_is_not_ended_whoever_holds_it",
             ended::whose_socket_it_is,
+        ),
+        trial(
+            Place::Anywhere,
+            "live::accepted_connections_are_ended_unless_the_fence_lets_them_through",
+            accepted::by_inbound,
         ),
         trial(
             Place::Anywhere,

@@ -152,6 +152,12 @@ pub(super) struct Socket {
 }
 
 impl Socket {
+    /// For tests: an IPv4 socket of zeros.
+    #[cfg(test)]
+    pub(super) fn made_up(kind: Kind) -> Self {
+        Self::decode(kind, &[0; DIAG_MSG]).expect("invariant: long enough")
+    }
+
     /// `None`: the message is cut short.
     fn decode(kind: Kind, body: &[u8]) -> Option<Self> {
         let id: [u8; ID] = *body.get(4..)?.first_chunk()?;

@@ -130,3 +130,59 @@ pub(super) fn is_told(state: &SockState, cookie: u64, flow: &Flow) -> bool {
         && slot.protocol == flow.protocol;
     state.cookie == cookie && same && agent_common::sock::Cached(slot.decision).blocked()
 }
+
+#[cfg(test)]
+mod tests {
+    use agent_common::address::Address;
+    use agent_common::flow::{Direction, Flow, protocol};
+    use agent_common::sock::{SockState, position, sock_flags};
+
+    use super::{direction, is_told};
+    use crate::bpf::storage::sock_state;
+    use crate::flows::diag::{ENDABLE, Socket};
+
+    const COOKIE: u64 = 5;
+
+    fn state(flags: u32) -> Box<SockState> {
+        let mut state = sock_state(&[0; size_of::<SockState>()]).unwrap();
+        (state.cookie, state.flags) = (COOKIE, flags);
+        state
+    }
+
+    fn socket(kind: usize, state: Option<Box<SockState>>) -> Socket {
+        Socket { cookie: COOKIE, state, ..Socket::made_up(ENDABLE[kind]) }
+    }
+
+    #[test]
+    fn the_direction_is_the_one_that_egress_takes() {
+        let tcp = |state| direction(&socket(0, state));
+        assert_eq!(tcp(Some(state(sock_flags::CONNECTED))), Some(Direction::Outbound));
+        assert_eq!(tcp(Some(state(sock_flags::ACCEPTED))), Some(Direction::Inbound));
+        let mut listeners = state(sock_flags::CONNECTED);
+        listeners.cookie = COOKIE + 1;
+        assert_eq!(tcp(Some(listeners)), Some(Direction::Inbound), "a copy of the listener's storage");
+        assert_eq!(tcp(Some(state(sock_flags::EARLY))), None, "older than the agent");
+        assert_eq!(tcp(None), None, "never seen");
+        assert_eq!(direction(&socket(2, None)), Some(Direction::Outbound), "UDP has no direction but out");
+    }
+
+    #[test]
+    fn a_flow_is_told_if_its_own_slot_says_blocked() {
+        let remote = Address::v4(0x0d6e_360a);
+        let flow =
+            Flow { remote, port: 443, protocol: protocol::UDP, direction: Direction::Outbound, flags: 0 };
+        let with = |port, decision, cookie| {
+            let mut state = state(0);
+            state.cookie = cookie;
+            let slot = &mut state.slots[position(&flow)];
+            (slot.opened, slot.remote, slot.port, slot.protocol) = (1, remote, port, protocol::UDP);
+            slot.decision = decision;
+            is_told(&state, COOKIE, &flow)
+        };
+        const BLOCKED: u64 = 1 << 63;
+        assert!(with(443, BLOCKED, COOKIE));
+        assert!(!with(443, 0, COOKIE), "it was allowed when last seen");
+        assert!(!with(80, BLOCKED, COOKIE), "the slot holds another flow");
+        assert!(!with(443, BLOCKED, COOKIE + 1), "the state is a copy of another socket's");
+    }
+}

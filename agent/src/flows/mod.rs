@@ -205,3 +205,37 @@ fn next_end(policy: &Policy, fences: usize, since: u64) -> Option<u64> {
     let windows = fences.flat_map(|f| f.windows.iter().take(f.exception_count as usize));
     windows.map(|w| w.until).filter(|until| *until > since).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use agent_common::image::{Policy, Window};
+
+    use super::{channel, next_end};
+
+    #[test]
+    fn what_is_asked_for_while_one_is_due_is_the_same_pass() {
+        let (asker, asked) = channel();
+        (0..1_000).for_each(|_| asker.ask());
+        assert_eq!(asked.try_iter().count(), 1);
+        asker.ask();
+        assert_eq!(asked.try_iter().count(), 1);
+        drop(asked);
+        asker.ask();
+    }
+
+    #[test]
+    fn the_next_end_is_the_first_after_the_last_pass_of_fences_in_use() {
+        let mut policy = Policy::boxed();
+        let ends = [(0, 70), (0, 50), (1, 60)];
+        for (at, (fence, until)) in ends.into_iter().enumerate() {
+            policy.fences[fence].windows[at] = Window { from: 0, until };
+            policy.fences[fence].exception_count = 3;
+        }
+        // Not a fence of this image.
+        policy.fences[2].windows[0] = Window { from: 0, until: 55 };
+        policy.fences[2].exception_count = 1;
+        let next = |since| next_end(&policy, 2, since);
+        assert_eq!((next(0), next(49), next(50), next(60)), (Some(50), Some(50), Some(60), Some(70)));
+        assert_eq!(next(70), None);
+    }
+}

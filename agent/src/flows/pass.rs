@@ -273,3 +273,34 @@ fn listens(diag: &mut Diag, port: u16) -> Result<bool, DiagError> {
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Report;
+
+    #[test]
+    fn a_report_says_what_was_done_and_what_could_not_be() {
+        let took = Duration::from_millis(9);
+        let fine = Report { checked: 340, ended: 12, namespaces: 5, took, ..Report::default() };
+        let text = "ended 12 of 340 open flows of fenced workloads in 5 network namespaces in 9 ms; 0 could not be ended";
+        assert_eq!(fine.to_string(), text);
+        assert!(fine.problems().is_empty());
+
+        let mut bad =
+            Report { refused: 2, refusal: Some("why".into()), left: 3, nameless: 4, hidden: 5, ..fine };
+        bad.unsupported = true;
+        bad.unseen("net:[1]: gone".into());
+        bad.unseen("net:[2]: gone too".into());
+        let text = bad.to_string();
+        for part in ["2 could not be ended (why)", "3 that may", "4 of unknown", "CONFIG_INET_DIAG_DESTROY"] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+        assert!(
+            text.contains("5 threads")
+                && text.contains("2 network namespaces could not be looked at: net:[1]")
+        );
+        assert_eq!(bad.problems().len(), 3);
+    }
+}

@@ -150,3 +150,86 @@ pub(super) fn boot_ns() -> u64 {
     let ns = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
     u64::try_from(ns).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use agent_common::address::Address;
+    use agent_common::flow::{Direction, Flow, protocol};
+    use agent_common::verdict::{Decision, Outcome, Reason, Verdict};
+    use agent_common::wire;
+
+    use super::{Blocked, Witness, record};
+    use crate::flows::diag::{ENDABLE, Socket};
+
+    fn blocked(cookie: u64) -> wire::Event {
+        let remote = Address::v4(1);
+        let decision = Decision {
+            enforced: Verdict::Block,
+            would_be: Verdict::Block,
+            outcome: Outcome::unfenced(Verdict::Block, Reason::Default),
+            place: 3,
+            blocking: 1,
+            until: u64::MAX,
+        };
+        let flow =
+            Flow { remote, port: 443, protocol: protocol::UDP, direction: Direction::Outbound, flags: 0 };
+        let socket = Socket { cookie, ..Socket::made_up(ENDABLE[2]) };
+        record(&socket, &Blocked { flow, decision, workload: 7, set: 1 }, 4)
+    }
+
+    #[test]
+    fn a_record_reads_like_one_of_the_kernels() {
+        let event = blocked(9);
+        assert_eq!((event.cookie, event.workload, event.set, event.generation), (9, 7, 1, 4));
+        assert!(event.time > 0);
+        // Field by field, as the ring reader takes it.
+        assert!(wire::Phase::try_from(event.phase).is_ok() && wire::Hook::try_from(event.hook).is_ok());
+    }
+
+    /// Ends the watch while a reader empties the ring, after it has shown `late`.
+    fn end(witness: &Arc<Witness>, records: &[wire::Event], late: Option<wire::Event>) -> Vec<u64> {
+        let reader = Arc::clone(witness);
+        let reading = thread::spawn(move || {
+            late.iter().for_each(|event| reader.saw(event));
+            while reader.watching.load(std::sync::atomic::Ordering::Acquire) {
+                reader.emptied();
+                thread::yield_now();
+            }
+        });
+        let kept = witness.end(records.to_vec()).iter().map(|r| r.cookie).collect();
+        reading.join().unwrap();
+        kept
+    }
+
+    #[test]
+    fn a_flow_that_the_kernel_told_of_gets_no_second_record() {
+        let witness = Arc::new(Witness::default());
+        witness.begin();
+        witness.saw(&blocked(1));
+        witness.saw(&wire::Event { flags: 0, ..blocked(2) });
+        witness.saw(&wire::Event { port: 9, ..blocked(3) });
+        assert_eq!(end(&witness, &[blocked(1), blocked(2), blocked(3)], None), [2, 3]);
+    }
+
+    #[test]
+    fn what_the_reader_finds_after_the_end_of_the_socket_counts_too() {
+        let witness = Arc::new(Witness::default());
+        witness.begin();
+        assert_eq!(end(&witness, &[blocked(1), blocked(2)], Some(blocked(2))), [1]);
+    }
+
+    #[test]
+    fn nothing_of_one_pass_is_left_for_the_next() {
+        let witness = Arc::new(Witness::default());
+        witness.saw(&blocked(1));
+        witness.begin();
+        witness.saw(&blocked(2));
+        assert_eq!(end(&witness, &[blocked(1)], None), [1]);
+        assert!(witness.seen().flows.is_empty());
+        witness.saw(&blocked(1));
+        assert!(witness.seen().flows.is_empty(), "nobody watches");
+    }
+}

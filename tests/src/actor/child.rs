@@ -85,6 +85,11 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, herds: &mut Herds, command: Comm
             Ok(0)
         }),
         Command::OpenHerd { name, kind, to, count } => counted(herds.open(name, kind, &to, count)?),
+        Command::ListenHerd { name, port, count } => {
+            herds.listen(name, port, count)?;
+            timed(|| Ok(0))
+        }
+        Command::AcceptHerd { name, count } => counted(herds.accept(name, count)?),
         Command::SendHerd { name, bytes } => counted(herds.send(&name, bytes)?),
         Command::ReceiveHerd { name, limit_ms } => {
             counted(herds.receive(&name, Duration::from_millis(limit_ms))?)

@@ -1,14 +1,14 @@
 //! Many sockets of one actor under one name: opened, used and listened to together, counted by outcome.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{RecvFlags, SendFlags, connect, recv, send};
+use rustix::net::{RecvFlags, SendFlags, accept, bind, connect, listen, recv, send};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::child::open;
@@ -17,14 +17,19 @@ use crate::errno;
 
 /// How long one connect may take.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long one accept may take.
+const ACCEPT: Duration = Duration::from_secs(30);
 
 /// The herds of an actor.
 #[derive(Default)]
-pub(super) struct Herds(HashMap<String, Vec<OwnedFd>>);
+pub(super) struct Herds {
+    sockets: HashMap<String, Vec<OwnedFd>>,
+    listeners: HashMap<String, OwnedFd>,
+}
 
 impl Herds {
     fn of(&self, name: &str) -> Result<&[OwnedFd]> {
-        self.0.get(name).map(Vec::as_slice).with_context(|| format!("no herd {name} is open"))
+        self.sockets.get(name).map(Vec::as_slice).with_context(|| format!("no herd {name} is open"))
     }
 
     pub(super) fn open(
@@ -45,7 +50,28 @@ impl Herds {
             note(&mut tally, connect(&socket, to).map(|()| 1));
             sockets.push(socket);
         }
-        self.0.insert(name, sockets);
+        self.sockets.insert(name, sockets);
+        Ok(tally)
+    }
+
+    pub(super) fn listen(&mut self, name: String, port: u16, count: usize) -> Result<()> {
+        let socket = open(Family::V6, Kind::Tcp).context("open a listening socket")?;
+        bind(&socket, &SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))?;
+        listen(&socket, i32::try_from(count)?)?;
+        self.listeners.insert(name, socket);
+        Ok(())
+    }
+
+    pub(super) fn accept(&mut self, name: String, count: usize) -> Result<BTreeMap<String, u64>> {
+        let listener = self.listeners.get(&name).with_context(|| format!("{name} does not listen"))?;
+        set_socket_timeout(listener, Timeout::Recv, Some(ACCEPT))?;
+        let (mut tally, mut sockets) = (BTreeMap::new(), Vec::with_capacity(count));
+        for _ in 0..count {
+            let accepted = accept(listener);
+            note(&mut tally, accepted.as_ref().map(|_| 1).map_err(|e| *e));
+            sockets.extend(accepted);
+        }
+        self.sockets.insert(name, sockets);
         Ok(tally)
     }
 

@@ -97,6 +97,22 @@ pub enum Command {
         /// How many.
         count: usize,
     },
+    /// Listens on a port of every address under the name, with `count` places; [`Command::AcceptHerd`] takes them.
+    ListenHerd {
+        /// Name for later commands.
+        name: String,
+        /// Port.
+        port: u16,
+        /// How many connections may wait.
+        count: usize,
+    },
+    /// Accepts `count` TCP connections that somebody opens within 30 s. Tally by outcome.
+    AcceptHerd {
+        /// Name of the listener, and of the connections.
+        name: String,
+        /// How many.
+        count: usize,
+    },
     /// `send` on each socket of a herd, without waiting for room. Tally by outcome.
     SendHerd {
         /// Which herd.
@@ -141,7 +157,10 @@ impl Command {
             Self::Connect { limit_ms, .. }
             | Self::Receive { limit_ms, .. }
             | Self::ReceiveHerd { limit_ms, .. } => Duration::from_millis(*limit_ms),
-            Self::OpenHerd { .. } | Self::SendHerd { .. } => HERD,
+            Self::OpenHerd { .. }
+            | Self::ListenHerd { .. }
+            | Self::AcceptHerd { .. }
+            | Self::SendHerd { .. } => HERD,
             Self::Load { for_ms, .. } => Duration::from_millis(*for_ms),
         }
     }
