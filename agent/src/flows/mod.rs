@@ -18,6 +18,7 @@ mod namespaces;
 mod netlink;
 mod pass;
 mod record;
+mod report;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
