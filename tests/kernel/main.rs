@@ -24,6 +24,7 @@ mod flows;
 mod harness;
 mod host;
 mod hybrid;
+mod live;
 mod load;
 mod observe;
 mod policies;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         reload::trials(),
         flip::trials(),
         birth::trials(),
+        live::trials(),
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),

@@ -21,7 +21,8 @@ use rustix::net::{
 
 use super::Profile;
 use super::births::birth;
-use super::protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
+use super::herd::Herds;
+use super::protocol::{Answer, Command, Family, HERD_TALLY, Kind, Outcome, Repeat};
 use super::raw;
 use crate::errno;
 
@@ -45,11 +46,11 @@ pub(super) fn serve(profile: &OsStr) -> i32 {
 }
 
 fn converse() -> Result<()> {
-    let mut sockets = HashMap::new();
+    let (mut sockets, mut herds) = (HashMap::new(), Herds::default());
     for line in stdin().lock().lines() {
         let line = line?;
         let command: Command = serde_json::from_str(&line).with_context(|| format!("command {line}"))?;
-        let answer = obey(&mut sockets, command)?;
+        let answer = obey(&mut sockets, &mut herds, command)?;
         let mut out = stdout().lock();
         serde_json::to_writer(&mut out, &answer)?;
         out.write_all(b"\n")?;
@@ -58,7 +59,7 @@ fn converse() -> Result<()> {
     Ok(())
 }
 
-fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answer> {
+fn obey(sockets: &mut HashMap<String, OwnedFd>, herds: &mut Herds, command: Command) -> Result<Answer> {
     Ok(match command {
         Command::Identify => identify()?,
         Command::Open { name, family, kind } => timed(|| {
@@ -93,6 +94,16 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             Ok(0)
         }),
         Command::Births { parent, names, to, every_us } => births(&parent, &names, to, every_us)?,
+        Command::OpenHerd { name, kind, to, count } => counted(herds.open(name, kind, &to, count)?),
+        Command::ListenHerd { name, port, count } => {
+            herds.listen(name, port, count)?;
+            timed(|| Ok(0))
+        }
+        Command::AcceptHerd { name, count } => counted(herds.accept(name, count)?),
+        Command::SendHerd { name, bytes } => counted(herds.send(&name, bytes)?),
+        Command::ReceiveHerd { name, limit_ms } => {
+            counted(herds.receive(&name, Duration::from_millis(limit_ms))?)
+        }
         Command::Load { what, to, for_ms, rounds, until, pause_us } => load(
             what,
             &to,
@@ -122,7 +133,7 @@ fn limit(socket: &OwnedFd, which: Timeout, limit: Duration) -> Result<()> {
     set_socket_timeout(socket, which, Some(limit.max(Duration::from_millis(1)))).context("socket time limit")
 }
 
-fn open(family: Family, kind: Kind) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open(family: Family, kind: Kind) -> rustix::io::Result<OwnedFd> {
     let domain = match family {
         Family::V4 => AddressFamily::INET,
         Family::V6 => AddressFamily::INET6,
@@ -155,6 +166,10 @@ fn timed(call: impl FnOnce() -> rustix::io::Result<usize>) -> Answer {
         tally: BTreeMap::new(),
         each_micros: Vec::new(),
     }
+}
+
+fn counted(tally: BTreeMap<String, u64>) -> Answer {
+    Answer { tally: BTreeMap::from([(HERD_TALLY.to_owned(), tally)]), ..timed(|| Ok(0)) }
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -9,6 +9,7 @@
 mod births;
 mod calls;
 mod child;
+mod herd;
 mod profile;
 mod protocol;
 mod raw;
