@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::bpffs::Bpffs;
 use crate::cgroup::Cgroup;
 use crate::deadline::wait_for;
 use crate::events::Watch;
@@ -40,11 +41,26 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Environment variable that names a second `ringfence`: the same source, with the feature `other-schema`.
+pub const OTHER_BINARY: &str = "RINGFENCE_BIN_OTHER";
+
+/// A second binary, which takes the maps of [`binary`] for those of another layout; `None` if there is none here.
+///
+/// # Errors
+/// [`OTHER_BINARY`] names no file.
+pub fn other_binary() -> Result<Option<PathBuf>> {
+    let Some(path) = std::env::var_os(OTHER_BINARY).map(PathBuf::from) else { return Ok(None) };
+    ensure!(path.is_file(), "{OTHER_BINARY}={} is no file", path.display());
+    Ok(Some(path))
+}
+
 /// How an agent is to be run, with its directories. Outlives the agent, so that it can be started again with the
-/// same state.
+/// same state. Dropping it takes down the bpf file system with all that agents have pinned there.
 pub struct Setup {
     binary: PathBuf,
     directory: TempDir,
+    bpffs: Bpffs,
+    on_exit: &'static str,
     cgroup_root: PathBuf,
     has_policy: bool,
     arguments: Vec<OsString>,
@@ -61,6 +77,8 @@ impl Setup {
         Ok(Self {
             binary: binary()?,
             directory,
+            bpffs: Bpffs::mount()?,
+            on_exit: "remove",
             cgroup_root: root.path().to_owned(),
             has_policy: false,
             arguments: Vec::new(),
@@ -81,6 +99,33 @@ impl Setup {
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
+    }
+
+    /// What is enforced goes on when the agent is asked to end. Without this it ends with the agent: tests that stop one
+    /// want to see the world without it.
+    pub fn keep_on_exit(mut self) -> Self {
+        self.on_exit = "keep";
+        self
+    }
+
+    /// From now on, starts this binary.
+    pub fn use_binary(&mut self, binary: &Path) {
+        self.binary = binary.to_owned();
+    }
+
+    /// The pin directory that agents are given; the first one makes it.
+    pub fn pins(&self) -> PathBuf {
+        self.bpffs.pins()
+    }
+
+    /// Runs `ringfence uninstall` on the pin directory; exit code, and all that it said.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn uninstall(&self) -> Result<(Option<i32>, String)> {
+        let output = Command::new(&self.binary).args(["uninstall", "--bpffs"]).arg(self.pins()).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
     }
 
     /// The agent's own directory, for files that its arguments name.
@@ -139,6 +184,9 @@ impl Setup {
         command.arg("run").arg("--cgroup-root").arg(&self.cgroup_root);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.directory.path().join("state"));
+        command.arg("--bpffs").arg(self.pins()).args(["--on-exit", self.on_exit]);
+        // Test hosts may be hybrid; no container runtime moves the actors.
+        command.arg("--allow-hybrid-cgroups");
         if self.has_policy {
             command.arg("--policy").arg(self.policy_path());
         }
@@ -246,8 +294,8 @@ impl Agent {
         kill_process(pid, signal).with_context(|| format!("cannot send {signal:?} to the agent"))
     }
 
-    /// Asks the agent to end (SIGTERM) and waits. Its links are held by the process, so the hooks are
-    /// detached afterwards. Returns what it said.
+    /// Asks the agent to end (SIGTERM) and waits. The hooks are detached afterwards, unless the setup says
+    /// [`Setup::keep_on_exit`]. Returns what it said.
     ///
     /// # Errors
     /// It did not end in time, or ended with an error.
@@ -259,7 +307,7 @@ impl Agent {
         Ok(self.said())
     }
 
-    /// Ends the agent without a chance to clean up (SIGKILL) and waits for it.
+    /// Ends the agent without a chance to clean up (SIGKILL) and waits for it. What is pinned goes on.
     ///
     /// # Errors
     /// It cannot be reaped.

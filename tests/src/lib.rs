@@ -20,6 +20,7 @@
 
 pub mod actor;
 pub mod agent;
+pub mod bpffs;
 pub mod cgroup;
 pub mod deadline;
 pub mod demo;

@@ -1,9 +1,13 @@
 //! The kernel side, as the agent sees it: the only importer of aya and the only `unsafe` of the agent.
 //!
-//! [`object`] → [`load`] → [`image`] (fill, stage, swap) → [`attach`].
+//! [`object`] → [`adopt`] (what is there?) → [`load`] → [`image`] (fill, stage, swap) → [`attach`] → [`link`]; all of it
+//! kept in the [`pin`] directory.
 
+pub(crate) mod adopt;
 pub mod attach;
 pub mod image;
+pub(crate) mod link;
 pub mod load;
 pub mod object;
+pub mod pin;
 mod sys;

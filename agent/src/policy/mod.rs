@@ -11,6 +11,7 @@ mod decode;
 pub mod explain;
 mod finding;
 pub mod host_view;
+pub(crate) mod ids;
 pub mod image;
 pub mod in_force;
 pub mod last_good;

@@ -20,9 +20,11 @@ use thiserror::Error;
 
 use super::CgroupPath;
 use super::compile::{Clock, CompileError, Settings, Workload, compile};
+use super::ids::WorkloadIds;
 use super::image::world;
 use super::in_force::{History, InForce};
 use super::set::PolicySet;
+use crate::bpf::adopt::Inherited;
 use crate::bpf::image::{ImageMaps, NewIndex, PublishError};
 use crate::identity::cgroups::{CgroupError, CgroupFs};
 use crate::places::{FileError, MIN_KNOWN_SHARE, PlaceTable, PlacesError, WorldBuilder, read_data_file};
@@ -147,7 +149,9 @@ pub struct Publisher {
     cut: Option<Cut>,
     places: Places,
     /// Every subject that ever was, with its id: ids are never given to another path.
-    ids: BTreeMap<CgroupPath, u32>,
+    ids: WorkloadIds,
+    /// Ids that the policy of an earlier agent knows, until the first of our own is in force.
+    inherited: BTreeSet<u32>,
     /// The cgroup that each subject was last found at.
     identified: BTreeMap<CgroupPath, u64>,
     /// Cgroup ids in the identity table, oldest first.
@@ -173,10 +177,26 @@ impl Publisher {
             generation: 0,
             cut: None,
             places: Places::default(),
-            ids: BTreeMap::new(),
+            ids: WorkloadIds::default(),
+            inherited: BTreeSet::new(),
             identified: BTreeMap::new(),
             known: VecDeque::new(),
         }
+    }
+
+    /// Goes on from what an earlier agent left: its generations, its ids, its identity table.
+    pub(crate) fn resume(&mut self, ids: WorkloadIds, inherited: Option<&Inherited>) {
+        self.ids = ids;
+        let Some(inherited) = inherited else { return };
+        self.generation = inherited.generation;
+        self.inherited.clone_from(&inherited.workloads);
+        self.known = inherited.identities.iter().map(|(cgroup, _)| *cgroup).collect();
+    }
+
+    /// Generation of the earlier agent's image, if that is the one in force; 0 if not.
+    #[must_use]
+    pub(crate) fn inherited_generation(&self) -> u32 {
+        self.history.inherited()
     }
 
     /// How much of the place index is used.
@@ -228,6 +248,7 @@ impl Publisher {
         });
         self.maps.swap(&staged).inspect_err(|_| self.history.withdrawn())?;
         self.generation = settings.generation;
+        self.inherited.clear();
         self.cut = Some(cut);
         self.places = places;
         self.history.arrived().ok_or(PublicationError::Lost)
@@ -262,13 +283,7 @@ impl Publisher {
     }
 
     fn number(&mut self, paths: impl IntoIterator<Item = CgroupPath>) -> Vec<Workload> {
-        let mut workloads = Vec::new();
-        for path in paths {
-            let next = u32::try_from(self.ids.len()).unwrap_or(u32::MAX).saturating_add(1);
-            let id = *self.ids.entry(path.clone()).or_insert(next);
-            workloads.push(Workload { id, path });
-        }
-        workloads
+        self.ids.number(paths).into_iter().map(|(path, id)| Workload { id, path }).collect()
     }
 
     /// Writes the cgroups of workloads into the identity table; true if there is a new one.
@@ -299,9 +314,12 @@ impl Publisher {
     /// # Errors
     /// What could be done is done.
     pub fn follow_cgroups(&mut self) -> Result<(), PublicationError> {
-        let Some(now) = self.history.now() else { return Ok(()) };
-        let workloads: Vec<Workload> =
-            now.manifest.workloads.iter().map(|w| Workload { id: w.id, path: w.path.clone() }).collect();
+        let workloads: Vec<Workload> = match self.history.now() {
+            Some(now) => {
+                now.manifest.workloads.iter().map(|w| Workload { id: w.id, path: w.path.clone() }).collect()
+            }
+            None => self.ids.paths_of(&self.inherited).map(|(path, id)| Workload { id, path }).collect(),
+        };
         if self.identify(&workloads)? {
             self.maps.bump_epoch()?;
         }

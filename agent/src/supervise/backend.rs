@@ -99,7 +99,7 @@ impl AgentBackend {
 
 impl Backend for AgentBackend {
     fn generation(&self) -> u64 {
-        self.now().map_or(0, |f| f.manifest.generation.into())
+        self.now().map_or(self.history.inherited(), |f| f.manifest.generation).into()
     }
 
     fn status(&self) -> AgentStatus {
@@ -116,8 +116,19 @@ impl Backend for AgentBackend {
             .collect();
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            state: if now.is_some() { State::Ready } else { State::Starting },
-            details: now.as_ref().map(|f| f.manifest.table.warnings.clone()).unwrap_or_default(),
+            state: match (&now, self.history.inherited()) {
+                (Some(_), _) => State::Ready,
+                (None, 0) => State::Starting,
+                (None, _) => State::Degraded,
+            },
+            details: match (&now, self.history.inherited()) {
+                (Some(now), _) => now.manifest.table.warnings.clone(),
+                (None, 0) => Vec::new(),
+                (None, generation) => vec![format!(
+                    "generation {generation} of an earlier agent is in force, because the policy files are refused: \
+                     mend them (`ringfence check`)"
+                )],
+            },
             started: self.started,
             cgroup_root: self.root.clone(),
             generation: self.generation(),

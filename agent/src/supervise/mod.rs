@@ -1,14 +1,18 @@
 //! The agent as a whole: start in order, keep what is in force, stop in order.
 //!
 //! ```text
-//! load ─▶ publish the first image ─▶ attach ─▶ serve        nothing is ever attached without an image
+//! what is pinned? ─▶ load ─▶ publish the first image ─▶ attach ─▶ serve     nothing is ever attached without an image
 //! engine thread: policy files, data files, cgroups, clocks ─▶ Publisher
 //! reader thread: rings ─▶ enrich ─▶ Hub
 //! runtime:       gRPC, signals
 //! ```
+//!
+//! What is enforced does not depend on this process: it lies pinned ([`crate::bpf::pin`]), and goes on when the agent ends,
+//! crashes or is replaced.
 
 mod backend;
 mod engine;
+mod kernel;
 mod watcher;
 
 use std::fs;
@@ -17,20 +21,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use agent_common::wire::Counter;
 use anyhow::{Context, Result, bail};
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use jiff::Timestamp;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::backend::AgentBackend;
 use self::engine::{Engine, Message};
-use crate::bpf::attach::{HOOKS, HookProgram, attach};
-use crate::bpf::image::{ImageMaps, KernelCounters, take};
-use crate::bpf::load::{Loaded, kernel_log, load, seed};
-use crate::bpf::object::OBJECT;
+use self::kernel::Kernel;
+use crate::bpf::image::{KernelCounters, take};
+use crate::bpf::load::kernel_log;
 use crate::config::Config;
 use crate::events::enrich::Enricher;
 use crate::events::hub::{Hub, RING_EVENTS};
@@ -42,13 +47,14 @@ use crate::grpc::backend::Backend;
 use crate::grpc::server::serve;
 use crate::grpc::socket::AgentSocket;
 use crate::identity::cgroups::CgroupFs;
+use crate::policy::ids::WorkloadIds;
 use crate::policy::in_force::History;
 use crate::policy::publish::Publisher;
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Whatever keeps the agent from coming up, each with what to do. Nothing stays attached then.
+/// Whatever keeps the agent from coming up, each with what to do. What was enforced before still is; nothing else is.
 pub fn run(config: &Config) -> Result<()> {
     prepare(&config.state_dir).context("preparing the state directory")?;
     if let Some(parent) = config.socket.parent() {
@@ -57,39 +63,61 @@ pub fn run(config: &Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // Bound first: a second agent on the same socket must fail before it touches the kernel.
     let socket = AgentSocket::bind(&config.socket)?;
-    let hub = Hub::new(&config.node, RING_EVENTS)?;
     let (cgroups, root) = CgroupFs::find(config.cgroup_root.as_deref())?;
     let cgroups = Arc::new(cgroups);
     cgroups.scan(&root);
 
-    let (mut ebpf, programs) = load(OBJECT)?;
-    let control = seed(&mut ebpf)?;
-    let maps = ImageMaps::take(&mut ebpf, control)?;
-    let counters = KernelCounters::take(&mut ebpf)?;
+    let mut kernel = Kernel::load(config, &root, &cgroups)?;
+    match live(config, &runtime, socket, &cgroups, &root, &mut kernel) {
+        Ok(reading) => {
+            kernel.end(config.on_exit)?;
+            reading.finish()
+        }
+        Err(error) => {
+            kernel.give_up(config.on_exit);
+            Err(error)
+        }
+    }
+}
+
+/// From the loaded programs to the moment when somebody asks the agent to end.
+fn live(
+    config: &Config,
+    runtime: &Runtime,
+    socket: AgentSocket,
+    cgroups: &Arc<CgroupFs>,
+    root: &Path,
+    kernel: &mut Kernel,
+) -> Result<Reading> {
+    let hub = Hub::new(&config.node, RING_EVENTS)?;
     let history = Arc::new(History::default());
-    let publisher =
-        Publisher::new(maps, Arc::clone(&cgroups), Arc::clone(&history), config.data.clone(), config.knobs);
-    let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(&cgroups), root.clone())?;
+    let maps = kernel.image_maps()?;
+    let mut publisher =
+        Publisher::new(maps, Arc::clone(cgroups), Arc::clone(&history), config.data.clone(), config.knobs);
+    let inherited = kernel.inherited.as_ref();
+    publisher.resume(WorkloadIds::kept(&config.state_dir, inherited, cgroups), inherited);
+    if let Some(inherited) = inherited {
+        tracing::info!(generation = inherited.generation, "an image is in force: taking it over");
+        history.inherit(inherited.generation);
+    }
+    let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(cgroups), root.to_owned())?;
     engine.start()?;
 
     let counts = Arc::new(ReaderCounts::default());
-    let enricher = Enricher::new(Arc::clone(&history), Arc::clone(&cgroups));
-    let reader = reader(&mut ebpf, counters, enricher, &hub, &counts)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&stop);
-    let reading = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run(&told))?;
+    let counters = KernelCounters::take(&mut kernel.ebpf)?;
+    let enricher = Enricher::new(Arc::clone(&history), Arc::clone(cgroups));
+    let reading = Reading::start(reader(&mut kernel.ebpf, counters, enricher, &hub, &counts)?)?;
 
-    let hooks: Vec<HookProgram> = HOOKS.into_iter().filter(|h| h.needed(config.knobs.errno)).collect();
-    attach(&mut ebpf, &root, &hooks)?;
-    log_attached(&programs, &hooks, &root);
+    kernel.attach(config.knobs.errno)?;
 
     let (sender, receiver) = mpsc::channel();
-    let watching = watcher::watch(config, &root, &sender)?;
+    let watching = watcher::watch(config, root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, &root, history, counts, programs));
-    say(&hub, &*backend, State::Ready, None);
-    let served = runtime.block_on(async {
+    let programs = kernel.programs.clone();
+    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, root, history, counts, programs));
+    say(&hub, &*backend, backend.status().state, None);
+    runtime.block_on(async {
         let asked = shutdown()?;
         let (told, teller) = (Arc::clone(&hub), Arc::clone(&backend));
         let ended = async move {
@@ -97,22 +125,40 @@ pub fn run(config: &Config) -> Result<()> {
             say(&told, &*teller, State::Stopping, None);
         };
         serve(socket, Arc::clone(&hub), Arc::clone(&backend), ended).await.context("serving gRPC")
-    });
+    })?;
 
-    // In the order of a flow: no new verdicts, no new events, what is left in the rings, then the end.
+    // In the order of a flow: no new images, no new verdicts (if the hooks go), what is left in the rings, the end.
     drop(watching);
     // The engine may have ended by itself, with an error that it logged.
     let _: Result<(), mpsc::SendError<Message>> = sender.send(Message::Stop);
     if engine.join().is_err() {
         bail!("the policy engine panicked; this is a fault of the agent, please report it");
     }
-    drop(ebpf);
-    stop.store(true, Ordering::Release);
-    if reading.join().is_err() {
-        bail!("the ring reader panicked; this is a fault of the agent, please report it");
+    Ok(reading)
+}
+
+/// The reader's thread.
+struct Reading {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Reading {
+    fn start(reader: Reader) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run(&told))?;
+        Ok(Self { stop, thread })
     }
-    tracing::info!(cgroup = %root.display(), "detached: nothing is enforced below this cgroup any more");
-    served
+
+    /// Reads what is left in the rings, and ends.
+    fn finish(self) -> Result<()> {
+        self.stop.store(true, Ordering::Release);
+        if self.thread.join().is_err() {
+            bail!("the ring reader panicked; this is a fault of the agent, please report it");
+        }
+        Ok(())
+    }
 }
 
 fn prepare(directory: &Path) -> Result<()> {
@@ -137,13 +183,6 @@ fn reader(
     let flows: RingBuf<MapData> = take(ebpf, "FLOWS")?;
     let logs = kernel_log(ebpf);
     Ok(Reader::new(violations, flows, counters, logs, enricher, Arc::clone(hub), Arc::clone(counts)))
-}
-
-fn log_attached(programs: &[Loaded], hooks: &[HookProgram], root: &Path) {
-    for p in programs {
-        tracing::debug!(program = p.name, instructions = p.instructions, "verified");
-    }
-    tracing::info!(cgroup = %root.display(), hooks = hooks.len(), "attached: verdicts are given from now on");
 }
 
 fn say(hub: &Hub, backend: &dyn Backend, state: State, detail: Option<Arc<str>>) {
