@@ -20,6 +20,7 @@ mod flows;
 mod harness;
 mod load;
 mod observe;
+mod pins;
 mod policies;
 mod probe;
 mod reload;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        pins::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

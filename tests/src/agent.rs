@@ -59,7 +59,8 @@ pub fn other_binary() -> Result<Option<PathBuf>> {
 pub struct Setup {
     binary: PathBuf,
     directory: TempDir,
-    bpffs: Bpffs,
+    _bpffs: Bpffs,
+    pins: PathBuf,
     on_exit: &'static str,
     cgroup_root: PathBuf,
     has_policy: bool,
@@ -74,10 +75,12 @@ impl Setup {
     pub fn new(root: &Cgroup) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("ringfence-test-").tempdir()?;
         fs::create_dir(directory.path().join("state"))?;
+        let bpffs = Bpffs::mount()?;
         Ok(Self {
             binary: binary()?,
             directory,
-            bpffs: Bpffs::mount()?,
+            pins: bpffs.pins(),
+            _bpffs: bpffs,
             on_exit: "remove",
             cgroup_root: root.path().to_owned(),
             has_policy: false,
@@ -114,8 +117,24 @@ impl Setup {
     }
 
     /// The pin directory that agents are given; the first one makes it.
-    pub fn pins(&self) -> PathBuf {
-        self.bpffs.pins()
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    /// Uses the pin directory of another setup, which must live longer.
+    pub fn pins_of(mut self, other: &Self) -> Self {
+        self.pins.clone_from(&other.pins);
+        self
+    }
+
+    /// Forgets everything that agents have kept in the state directory.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn forget_state(&self) -> Result<()> {
+        let state = self.directory.path().join("state");
+        fs::remove_dir_all(&state)?;
+        Ok(fs::create_dir(&state)?)
     }
 
     /// Runs `ringfence uninstall` on the pin directory; exit code, and all that it said.

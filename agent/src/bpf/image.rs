@@ -255,6 +255,11 @@ impl KernelCounters {
         Ok(Self { counters: take(ebpf, "COUNTERS")? })
     }
 
+    /// The counters in this map.
+    pub(crate) fn new(counters: PerCpuArray<MapData, u64>) -> Self {
+        Self { counters }
+    }
+
     /// A counter, over all CPUs.
     pub fn get(&self, what: Counter) -> Result<u64, PublishError> {
         let values = self.counters.get(&(what as u32), 0).map_err(map("read a counter"))?;

@@ -6,8 +6,10 @@
 pub(crate) mod adopt;
 pub mod attach;
 pub mod image;
+pub mod ledger;
 pub(crate) mod link;
 pub mod load;
 pub mod object;
 pub mod pin;
+pub mod rings;
 mod sys;

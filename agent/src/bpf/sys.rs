@@ -4,6 +4,7 @@ mod inner;
 mod link;
 mod mapped;
 mod object;
+mod ring;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -12,6 +13,7 @@ pub(crate) use self::inner::{clear_inner, inner_id, set_inner};
 pub(crate) use self::link::{At, LinkInfo, Place, create_link, link_info, update_link};
 pub(crate) use self::mapped::{MapValue, Mapped};
 pub(crate) use self::object::{map_info, open_pin, pin};
+pub(crate) use self::ring::ring_positions;
 
 /// `bpf(2)` with a prefix of `union bpf_attr`.
 fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> {

@@ -89,9 +89,9 @@ impl AgentBackend {
             },
             StopCounts {
                 stop: "enrich".into(),
-                events_in: published,
+                events_in: taken.saturating_sub(undecodable),
                 events_out: published,
-                lost: Vec::new(),
+                lost: lose(LostReason::AgentEnded, self.counts.died.load(Ordering::Relaxed)),
             },
         ]
     }

@@ -13,10 +13,12 @@ use agent_common::control::Control;
 use crate::bpf::adopt::{Inherited, PolicyPin, forget_other_maps, keep_new_maps, look, pinned_maps};
 use crate::bpf::attach::{HOOKS, HookProgram, attach};
 use crate::bpf::image::ImageMaps;
+use crate::bpf::ledger::{Ledger, own_schema};
 use crate::bpf::link::{How, KeptLink};
 use crate::bpf::load::{Loaded, keep_seed, load_over, seed};
 use crate::bpf::object::OBJECT;
 use crate::bpf::pin::{PinDirectory, PinError};
+use crate::bpf::rings::Rings;
 use crate::config::{Config, OnExit};
 use crate::identity::cgroups::CgroupFs;
 
@@ -38,6 +40,16 @@ pub(super) struct Kernel {
     took_over: bool,
     /// Everything is attached and pinned.
     complete: bool,
+}
+
+/// What the reader needs.
+pub(super) struct Sources {
+    /// Rings of our programs.
+    pub(super) rings: Rings,
+    /// Rings that an earlier agent's programs wrote to.
+    pub(super) old: Vec<Rings>,
+    /// What was told so far.
+    pub(super) ledger: Ledger,
 }
 
 impl Kernel {
@@ -76,10 +88,27 @@ impl Kernel {
                 tracing::info!(hook = hook.hook, "no longer needed: detached");
             }
         }
-        forget_other_maps(&self.pins)?;
         self.complete = true;
         self.say();
         Ok(())
+    }
+
+    /// What the reader needs; maps that no program uses any more are let go, but for the rings that it has still to read.
+    pub(super) fn sources(&mut self) -> Result<Sources> {
+        let others = self.pins.other_maps()?;
+        let before = if self.inherited.is_some() { Some(self.pins.maps()) } else { others.first().cloned() };
+        let ledger = Ledger::open(&self.pins, before.as_deref())?;
+        let mut old = Vec::new();
+        for maps in others {
+            match Rings::pinned(&maps) {
+                Ok(rings) => old.push(rings),
+                Err(error) => {
+                    tracing::warn!(%error, maps = %maps.display(), "rings of an earlier agent can't be read")
+                }
+            }
+        }
+        forget_other_maps(&self.pins)?;
+        Ok(Sources { rings: Rings::take(&mut self.ebpf, own_schema())?, old, ledger })
     }
 
     fn say(&self) {

@@ -25,16 +25,13 @@ use std::thread::JoinHandle;
 
 use agent_common::wire::Counter;
 use anyhow::{Context, Result, bail};
-use aya::Ebpf;
-use aya::maps::{MapData, RingBuf};
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::backend::AgentBackend;
 use self::engine::{Engine, Message};
-use self::kernel::Kernel;
-use crate::bpf::image::{KernelCounters, take};
+use self::kernel::{Kernel, Sources};
 use crate::bpf::load::kernel_log;
 use crate::config::Config;
 use crate::events::enrich::Enricher;
@@ -103,12 +100,14 @@ fn live(
     let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(cgroups), root.to_owned())?;
     engine.start()?;
 
-    let counts = Arc::new(ReaderCounts::default());
-    let counters = KernelCounters::take(&mut kernel.ebpf)?;
-    let enricher = Enricher::new(Arc::clone(&history), Arc::clone(cgroups));
-    let reading = Reading::start(reader(&mut kernel.ebpf, counters, enricher, &hub, &counts)?)?;
-
     kernel.attach(config.knobs.errno)?;
+
+    let counts = Arc::new(ReaderCounts::default());
+    let Sources { rings, old, ledger } = kernel.sources()?;
+    let logs = kernel_log(&mut kernel.ebpf);
+    let enricher = Enricher::new(Arc::clone(&history), Arc::clone(cgroups));
+    let reader = Reader::new(rings, old, ledger, logs, enricher, Arc::clone(&hub), Arc::clone(&counts));
+    let reading = Reading::start(reader)?;
 
     let (sender, receiver) = mpsc::channel();
     let watching = watcher::watch(config, root, &sender)?;
@@ -170,19 +169,6 @@ fn prepare(directory: &Path) -> Result<()> {
         .mode(0o750)
         .create(directory)
         .with_context(|| format!("can't make {}", directory.display()))
-}
-
-fn reader(
-    ebpf: &mut Ebpf,
-    counters: KernelCounters,
-    enricher: Enricher,
-    hub: &Arc<Hub>,
-    counts: &Arc<ReaderCounts>,
-) -> Result<Reader> {
-    let violations: RingBuf<MapData> = take(ebpf, "VIOLATIONS")?;
-    let flows: RingBuf<MapData> = take(ebpf, "FLOWS")?;
-    let logs = kernel_log(ebpf);
-    Ok(Reader::new(violations, flows, counters, logs, enricher, Arc::clone(hub), Arc::clone(counts)))
 }
 
 fn say(hub: &Hub, backend: &dyn Backend, state: State, detail: Option<Arc<str>>) {
