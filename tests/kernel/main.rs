@@ -22,6 +22,7 @@ mod load;
 mod observe;
 mod pins;
 mod policies;
+mod privileges;
 mod probe;
 mod reload;
 mod scene;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         reload::trials(),
         flip::trials(),
         pins::trials(),
+        privileges::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

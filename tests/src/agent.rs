@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use caps::Capability;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -54,6 +56,15 @@ pub fn other_binary() -> Result<Option<PathBuf>> {
     Ok(Some(path))
 }
 
+/// What the agent may do when it is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privileges {
+    /// Root's.
+    All,
+    /// Those of root in a container that has been given these capabilities and no other.
+    Only(&'static [Capability]),
+}
+
 /// How an agent is to be run, with its directories. Outlives the agent, so that it can be started again with the
 /// same state. Dropping it takes down the bpf file system with all that agents have pinned there.
 pub struct Setup {
@@ -62,6 +73,7 @@ pub struct Setup {
     _bpffs: Bpffs,
     pins: PathBuf,
     on_exit: &'static str,
+    privileges: Privileges,
     cgroup_root: PathBuf,
     has_policy: bool,
     arguments: Vec<OsString>,
@@ -82,6 +94,7 @@ impl Setup {
             pins: bpffs.pins(),
             _bpffs: bpffs,
             on_exit: "remove",
+            privileges: Privileges::All,
             cgroup_root: root.path().to_owned(),
             has_policy: false,
             arguments: Vec::new(),
@@ -108,6 +121,12 @@ impl Setup {
     /// want to see the world without it.
     pub fn keep_on_exit(mut self) -> Self {
         self.on_exit = "keep";
+        self
+    }
+
+    /// With no more privileges than these.
+    pub fn privileges(mut self, privileges: Privileges) -> Self {
+        self.privileges = privileges;
         self
     }
 
@@ -210,6 +229,9 @@ impl Setup {
             command.arg("--policy").arg(self.policy_path());
         }
         command.args(&self.arguments);
+        if let Privileges::Only(these) = self.privileges {
+            start_with_only(&mut command, these);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process =
             command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
@@ -225,6 +247,22 @@ impl Setup {
         })?;
         Ok(Agent { binary: self.binary.clone(), socket: self.socket(), process, said })
     }
+}
+
+/// Lets a program start as root without any capability but these: what is not in the bounding set, `exec` does not give.
+fn start_with_only(command: &mut Command, these: &'static [Capability]) {
+    let narrow = move || {
+        for number in 0..64u32 {
+            if these.iter().any(|c| u32::from(c.index()) == number) {
+                continue;
+            }
+            // SAFETY: a plain system call; an error means that there is no capability of this number.
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
+        }
+        Ok(())
+    };
+    // SAFETY: `narrow` only makes async-signal-safe system calls and does not allocate.
+    unsafe { command.pre_exec(narrow) };
 }
 
 /// A running agent. Killed and reaped when dropped; its last words are printed if a test is failing.

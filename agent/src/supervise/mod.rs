@@ -13,6 +13,7 @@
 mod backend;
 mod engine;
 mod kernel;
+mod privileges;
 mod watcher;
 
 use std::fs;
@@ -53,11 +54,12 @@ use crate::policy::publish::Publisher;
 /// # Errors
 /// Whatever keeps the agent from coming up, each with what to do. What was enforced before still is; nothing else is.
 pub fn run(config: &Config) -> Result<()> {
+    // Before anything else: threads inherit what the first one has.
+    privileges::restrict(config.netns_entry)?;
     prepare(&config.state_dir).context("preparing the state directory")?;
     if let Some(parent) = config.socket.parent() {
         prepare(parent).context("preparing the socket's directory")?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // Bound first: a second agent on the same socket must fail before it touches the kernel.
     let socket = AgentSocket::bind(&config.socket)?;
     let (cgroups, root) = CgroupFs::find(config.cgroup_root.as_deref())?;
@@ -65,6 +67,8 @@ pub fn run(config: &Config) -> Result<()> {
     cgroups.scan(&root);
 
     let mut kernel = Kernel::load(config, &root, &cgroups)?;
+    privileges::loaded()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match live(config, &runtime, socket, &cgroups, &root, &mut kernel) {
         Ok(reading) => {
             kernel.end(config.on_exit)?;
