@@ -99,6 +99,8 @@ pub struct Head {
 pub mod head_flags {
     /// Emit flow events (open, close), not violations alone.
     pub const FLOWS: u32 = 1;
+    /// Some cgroup is watched: a child of it that the identity table does not know is a stranger.
+    pub const WATCHING: u32 = 1 << 4;
 }
 
 /// The fences that one kind of workload has. Set 0 is empty: no fence matches.

@@ -8,6 +8,7 @@
 //! In the order of a flow:
 //! - [`parse`]: packet bytes to a [`flow::Flow`];
 //! - [`place_index`]: an address to a place id;
+//! - [`lineage`] and [`birth`]: a cgroup to a workload;
 //! - [`image`]: policy as it lies in the kernel's maps;
 //! - [`protocols`]: what a fence opens by name;
 //! - [`verdict`]: `decide(&view, set, &flow) -> Decision`;
@@ -20,11 +21,13 @@
 #![deny(missing_docs)]
 
 pub mod address;
+pub mod birth;
 pub mod bytes;
 pub mod control;
 pub mod flow;
 pub mod image;
 pub mod limits;
+pub mod lineage;
 pub mod parse;
 pub mod place_index;
 #[cfg(all(any(test, feature = "user"), not(target_arch = "bpf")))]

@@ -11,6 +11,7 @@ mod decode;
 pub mod explain;
 mod finding;
 pub mod host_view;
+pub mod identify;
 pub mod image;
 pub mod in_force;
 pub mod lacks;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::KERNEL_STOPS;
 use super::engine::fence_refs;
 use crate::bpf::attach::{HOOKS, HookProgram};
+use crate::bpf::birth::{Birth, tracepoints};
 use crate::bpf::image::MappedIndex;
 use crate::bpf::load::Loaded;
 use crate::config::Config;
@@ -39,6 +40,7 @@ pub(super) struct AgentBackend {
     lacks: Arc<Lacks>,
     counts: Arc<ReaderCounts>,
     programs: Vec<Loaded>,
+    birth: Birth,
     root: String,
     started: Timestamp,
     builtin_db: bool,
@@ -53,12 +55,14 @@ impl AgentBackend {
         lacks: Arc<Lacks>,
         counts: Arc<ReaderCounts>,
         programs: Vec<Loaded>,
+        birth: Birth,
     ) -> Self {
         Self {
             history,
             lacks,
             counts,
             programs,
+            birth,
             root: root.display().to_string(),
             started: Timestamp::now(),
             builtin_db: config.data.country_db.is_none(),
@@ -133,7 +137,7 @@ impl Backend for AgentBackend {
             cgroup_root: self.root.clone(),
             generation: self.generation(),
             fences: now.as_deref().map_or_else(|| Arc::new([]) as Arc<[_]>, fence_refs),
-            programs: HOOKS.iter().map(|h| self.program(*h)).collect(),
+            programs: HOOKS.iter().map(|h| self.program(*h)).chain(self.births()).collect(),
             data_sets,
             stops: self.stops(),
         }
@@ -250,6 +254,21 @@ impl AgentBackend {
         let loaded = self.programs.iter().find(|p| p.name == hook.program);
         let detail = loaded.and_then(|p| p.instructions).map(|n| format!("{n} instructions verified"));
         ProgramStatus { name, attached: loaded.is_some(), detail }
+    }
+}
+
+impl AgentBackend {
+    /// The programs that know cgroups at birth.
+    fn births(&self) -> impl Iterator<Item = ProgramStatus> + '_ {
+        tracepoints().map(|(name, program)| {
+            let loaded = self.programs.iter().find(|p| p.name == program);
+            let verified = loaded.and_then(|p| p.instructions).map(|n| format!("{n} instructions verified"));
+            let detail = match &self.birth {
+                Birth::Kernel => verified,
+                Birth::Watch { .. } | Birth::Off => Some(self.birth.to_string()),
+            };
+            ProgramStatus { name: name.to_owned(), attached: loaded.is_some(), detail }
+        })
     }
 }
 

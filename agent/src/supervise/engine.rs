@@ -252,7 +252,7 @@ impl Engine {
         for path in paths {
             self.cgroups.scan(path);
         }
-        if let Err(error) = self.publisher.follow_cgroups() {
+        if let Err(error) = self.publisher.follow_cgroups(paths) {
             tracing::error!(%error, cgroup = %self.root.display(), "following cgroups");
         }
     }

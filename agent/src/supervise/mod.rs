@@ -29,6 +29,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::backend::AgentBackend;
 use self::engine::{Engine, Message, state_event};
 use crate::bpf::attach::{HOOKS, HookProgram, attach};
+use crate::bpf::birth::{self, Birth};
+use crate::bpf::identity::IdentityMaps;
 use crate::bpf::image::{ImageMaps, KernelCounters, take};
 use crate::bpf::load::{Loaded, kernel_log, load, seed};
 use crate::bpf::object::OBJECT;
@@ -43,6 +45,7 @@ use crate::grpc::backend::Backend;
 use crate::grpc::server::serve;
 use crate::grpc::socket::AgentSocket;
 use crate::identity::cgroups::CgroupFs;
+use crate::policy::identify::Identities;
 use crate::policy::in_force::History;
 use crate::policy::lacks::Lacks;
 use crate::policy::publish::Publisher;
@@ -67,14 +70,18 @@ pub fn run(config: &Config) -> Result<()> {
 
     let lacks = Arc::new(Lacks::default());
     readiness::look_for_layers(config, &lacks)?;
-    let (mut ebpf, programs) =
+    let (mut ebpf, mut programs) =
         load(OBJECT).context("loading (`ringfence doctor` says what this kernel lacks)")?;
     let control = seed(&mut ebpf)?;
     let maps = ImageMaps::take(&mut ebpf, control)?;
     let counters = KernelCounters::take(&mut ebpf)?;
+    let birth = birth::attach(&mut ebpf, cgroups.levels_are_depths(), &mut programs);
+    log_birth(&birth);
+    let top = cgroups.path(&root)?;
+    let identities =
+        Identities::new(IdentityMaps::take(&mut ebpf)?, Arc::clone(&cgroups), top, birth.clone());
     let history = Arc::new(History::default());
-    let publisher =
-        Publisher::new(maps, Arc::clone(&cgroups), Arc::clone(&history), config.data.clone(), config.knobs);
+    let publisher = Publisher::new(maps, identities, Arc::clone(&history), config.data.clone(), config.knobs);
     let mut engine = Engine::new(
         config,
         publisher,
@@ -103,7 +110,7 @@ pub fn run(config: &Config) -> Result<()> {
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
     let backend: Arc<dyn Backend> =
-        Arc::new(AgentBackend::new(config, &root, history, lacks, counts, programs));
+        Arc::new(AgentBackend::new(config, &root, history, lacks, counts, programs, birth));
     hub.publish(state_event(&missing, backend.generation()));
     let served = runtime.block_on(async {
         let asked = shutdown()?;
@@ -166,6 +173,14 @@ fn say_stopping(hub: &Hub, backend: &dyn Backend) {
     let (state, generation) = (State::Stopping, backend.generation());
     let body = Body::NodeState(NodeState { state, detail: None, generation });
     hub.publish(Event { time: Timestamp::now(), body });
+}
+
+fn log_birth(birth: &Birth) {
+    match birth {
+        Birth::Kernel => tracing::info!("{birth}"),
+        Birth::Watch { .. } => tracing::warn!("{birth}"),
+        Birth::Off => tracing::error!("{birth}"),
+    }
 }
 
 /// Done when somebody asks the agent to end.

@@ -41,7 +41,8 @@ pub(super) fn head(out: &mut Policy, settings: &Settings) {
         min_level: settings.min_level,
         max_level: settings.max_level,
         errno: settings.errno,
-        flags: if settings.flows { head_flags::FLOWS } else { 0 },
+        flags: if settings.flows { head_flags::FLOWS } else { 0 }
+            | if settings.watched.is_empty() { 0 } else { head_flags::WATCHING },
         events_per_second: settings.events_per_second,
         _pad: 0,
     };
