@@ -28,6 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::backend::AgentBackend;
 use self::engine::{Engine, Message, state_event};
+use self::readiness::Start;
 use crate::bpf::attach::{HOOKS, HookProgram, attach};
 use crate::bpf::birth::{self, Birth};
 use crate::bpf::identity::IdentityMaps;
@@ -64,7 +65,7 @@ pub fn run(config: &Config) -> Result<()> {
     let socket = AgentSocket::bind(&config.socket)?;
     let hub = Hub::new(&config.node, RING_EVENTS)?;
     let (cgroups, root) = CgroupFs::find(config.cgroup_root.as_deref())?;
-    readiness::check_node(config, &root)?;
+    readiness::check_node(config, &root, Start::First)?;
     let cgroups = Arc::new(cgroups);
     cgroups.scan(&root);
 
@@ -92,7 +93,7 @@ pub fn run(config: &Config) -> Result<()> {
     )?;
     engine.start()?;
     let missing = engine.first_missing().to_vec();
-    readiness::check_requirements(&missing, config.allow_partial)?;
+    readiness::check_requirements(&missing, config.allow_partial, Start::First)?;
 
     let counts = Arc::new(ReaderCounts::default());
     let enricher = Enricher::new(Arc::clone(&history), Arc::clone(&cgroups), Arc::clone(&lacks));
