@@ -20,6 +20,7 @@ mod exception;
 mod flip;
 mod flows;
 mod harness;
+mod host;
 mod hybrid;
 mod load;
 mod observe;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         enforce::trials(),
         audit::trials(),
         errno::trials(),
+        host::trials(),
         exception::trials(),
         observe::trials(),
         reload::trials(),
