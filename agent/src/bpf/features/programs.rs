@@ -76,7 +76,7 @@ fn attach(program: &mut Program, cgroup: &Path) -> Result<(), String> {
     // As in `attach`: aya's `AllowMultiple` passes a flag that links refuse.
     let mode = CgroupAttachMode::Single;
     let done = match program {
-        Program::CgroupSkb(p) => match p.expected_attach_type().copied() {
+        Program::CgroupSkb(p) => match *p.expected_attach_type() {
             Some(way) => p.attach(&cgroup, way, mode).map(drop),
             None => return Err("the program does not say whether it sits on the way in or out".to_owned()),
         },
