@@ -19,7 +19,6 @@ pub(super) enum Start {
     /// Nothing is in force.
     First,
     /// Pins are adopted.
-    #[expect(dead_code, reason = "nothing is pinned yet")]
     Again,
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use aya::programs::{CgroupAttachMode, Program};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program};
 use aya::{EbpfLoader, VerifierLogLevel};
 
 use super::super::attach::HOOKS;
@@ -59,7 +59,7 @@ pub fn probe_programs(
         };
         let hook = HOOKS.iter().find(|h| h.program == name).map(|h| h.hook);
         let attaches = match (scratch, hook, &loads) {
-            (Some(scratch), Some(_), Ok(())) => Some(attach(program, scratch)),
+            (Some(scratch), Some(hook), Ok(())) => Some(attach(program, hook, scratch)),
             (None, _, _) | (_, None, _) | (_, _, Err(_)) => None,
         };
         ProgramReport { name: name.to_owned(), hook, loads, figures, attaches }
@@ -71,15 +71,13 @@ pub fn probe_programs(
 
 /// Attaches a program to a cgroup until the object is dropped.
 #[expect(clippy::wildcard_enum_match_arm, reason = "aya's enum: programs of other types attach to no cgroup")]
-fn attach(program: &mut Program, cgroup: &Path) -> Result<(), String> {
+fn attach(program: &mut Program, hook: &str, cgroup: &Path) -> Result<(), String> {
     let cgroup = File::open(cgroup).map_err(|e| format!("{}: {e}", cgroup.display()))?;
-    // As in `attach`: aya's `AllowMultiple` passes a flag that links refuse.
+    // aya's `AllowMultiple` passes a flag that links refuse; a link is always "multi" (aya issue 1078).
     let mode = CgroupAttachMode::Single;
+    let way = if hook == "ingress" { CgroupSkbAttachType::Ingress } else { CgroupSkbAttachType::Egress };
     let done = match program {
-        Program::CgroupSkb(p) => match *p.expected_attach_type() {
-            Some(way) => p.attach(&cgroup, way, mode).map(drop),
-            None => return Err("the program does not say whether it sits on the way in or out".to_owned()),
-        },
+        Program::CgroupSkb(p) => p.attach(&cgroup, way, mode).map(drop),
         Program::CgroupSock(p) => p.attach(&cgroup, mode).map(drop),
         Program::CgroupSockAddr(p) => p.attach(&cgroup, mode).map(drop),
         _ => return Err("no program for a cgroup".to_owned()),
