@@ -36,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::backend::AgentBackend;
 use self::engine::{Engine, Message};
 use self::kernel::{Kernel, Sources};
+use self::readiness::Start;
 use crate::bpf::birth::{self, Birth};
 use crate::bpf::identity::IdentityMaps;
 use crate::bpf::load::kernel_log;
@@ -71,7 +72,6 @@ pub fn run(config: &Config) -> Result<()> {
     // Bound first: a second agent on the same socket must fail before it touches the kernel.
     let socket = AgentSocket::bind(&config.socket)?;
     let (cgroups, root) = CgroupFs::find(config.cgroup_root.as_deref())?;
-    readiness::check_switches()?;
     let cgroups = Arc::new(cgroups);
     cgroups.scan(&root);
     let lacks = Arc::new(Lacks::default());
@@ -109,9 +109,8 @@ struct Node<'a> {
 /// From the loaded programs to the moment when somebody asks the agent to end.
 fn live(node: &Node<'_>, runtime: &Runtime, socket: AgentSocket, kernel: &mut Kernel) -> Result<Reading> {
     let Node { config, cgroups, root, lacks, birth } = node;
-    if !kernel.took_over {
-        readiness::check_node(config, root)?;
-    }
+    let start = if kernel.took_over { Start::Again } else { Start::First };
+    readiness::check_node(config, root, start)?;
     let hub = Hub::new(&config.node, RING_EVENTS)?;
     let history = Arc::new(History::default());
     let publisher = publisher(node, kernel, &history)?;
@@ -128,9 +127,7 @@ fn live(node: &Node<'_>, runtime: &Runtime, socket: AgentSocket, kernel: &mut Ke
     .ending_flows(asker);
     engine.start()?;
     let missing = engine.first_missing().to_vec();
-    if !kernel.took_over {
-        readiness::check_requirements(&missing, config.allow_partial)?;
-    }
+    readiness::check_requirements(&missing, config.allow_partial, start)?;
 
     kernel.attach(config.knobs.errno)?;
     let guarding = guarding::begin(config.host_layer, &mut kernel.ebpf, &history, cgroups, lacks)?;
