@@ -46,10 +46,24 @@ unsafe fn zeroed<T>() -> Box<T> {
 mod values {
     use aya::Pod;
 
+    use crate::birth::{Layout, PathKey};
     use crate::control::Control;
+    use crate::host::{Veth, VethCounts};
 
     // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
     unsafe impl Pod for Control {}
+
+    // SAFETY: `repr(C)`, integers of one size only.
+    unsafe impl Pod for Layout {}
+
+    // SAFETY: `repr(C)`, bytes only.
+    unsafe impl Pod for PathKey {}
+
+    // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
+    unsafe impl Pod for Veth {}
+
+    // SAFETY: `repr(C)`, integers only.
+    unsafe impl Pod for VethCounts {}
 }
 
 #[cfg(all(feature = "user", feature = "probe"))]

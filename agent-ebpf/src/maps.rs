@@ -4,30 +4,40 @@
 //! |---|---|---|
 //! | `POLICIES` | the agent swaps slot 0 | every hook, once a packet |
 //! | `INDEXES` | the agent fills a slot before a policy names it | every hook, through the policy |
-//! | `IDENTITY` | the agent: cgroup id to workload id | hooks that meet a socket for the first time |
+//! | `IDENTITY` | the agent, and `cgroup_mkdir` and `cgroup_release`: cgroup id to workload id | hooks that meet a socket for the first time |
+//! | `STRANGERS` | the agent: watched cgroup id to workload id | likewise, where something is watched |
+//! | `PATHS` | the agent: a subject's path to its workload id | `cgroup_mkdir` |
+//! | `LAYOUT` | the agent, before it attaches them | `cgroup_mkdir`, `cgroup_release` |
+//! | `PATH` | `cgroup_mkdir` | `cgroup_mkdir` |
 //! | `CONTROL` | the agent, epoch last | every hook |
 //! | `SOCKETS` | hooks | hooks; freed by the kernel with the socket |
 //! | `LIMITS` | hooks | hooks |
 //! | `COUNTERS` | hooks | the agent |
 //! | `VIOLATIONS`, `FLOWS` | hooks | the agent |
+//! | `GUARDED`, `VETHS` | the agent | egress; the host hook |
+//! | `VETH_COUNTS` | the agent makes entries, the host hook counts | the agent |
+//! | `TUPLES` | egress | the host hook |
+//! | `TRACES` | the host hook | the host hook |
 
 use core::arch::asm;
 use core::ffi::c_void;
 use core::ptr;
 
 use agent_common::address::Address;
+use agent_common::birth::{Layout, PathKey};
 use agent_common::bytes::{Loop, Step};
 use agent_common::control::{Control, Limit};
 use agent_common::flow::Flow;
+use agent_common::host::{Trace, Tuple, Veth, VethCounts, Vouch};
 use agent_common::image::Policy;
-use agent_common::limits::MAX_WORKLOADS;
+use agent_common::limits::{MAX_IDENTITIES, MAX_TRACES, MAX_TUPLES, MAX_VETHS, MAX_WORKLOADS};
 use agent_common::place_index::PlaceIndex;
 use agent_common::sock::SockState;
 use agent_common::verdict::{Outcome, Reason, Rules, Verdict, View, judge};
 use agent_common::wire::{Counter, Event};
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf};
-use aya_ebpf::helpers::{bpf_loop, bpf_map_lookup_elem, bpf_sk_storage_get};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::helpers::{bpf_loop, bpf_map_lookup_elem, bpf_map_update_elem, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 
 use crate::ctx::{argument, argument_mut, boot_time};
@@ -42,8 +52,18 @@ const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 static POLICIES: ArrayOfMaps<Array<[u64; POLICY_WORDS], 1, MMAPABLE>, 1> = ArrayOfMaps::new();
 #[btf_map]
 static INDEXES: ArrayOfMaps<Array<[u64; INDEX_WORDS], 1, MMAPABLE>, 4> = ArrayOfMaps::new();
+/// Made in full at load: a cgroup's birth must not fail for want of memory.
 #[btf_map]
-static IDENTITY: HashMap<u64, u32, MAX_WORKLOADS, NO_PREALLOC> = HashMap::new();
+static IDENTITY: HashMap<u64, u32, MAX_IDENTITIES> = HashMap::new();
+#[btf_map]
+static STRANGERS: HashMap<u64, u32, MAX_WORKLOADS, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static PATHS: HashMap<PathKey, u32, MAX_WORKLOADS, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static LAYOUT: Array<Layout, 1> = Array::new();
+/// Too large for the stack.
+#[btf_map]
+static PATH: PerCpuArray<PathKey, 1> = PerCpuArray::new();
 #[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
 #[btf_map]
@@ -55,6 +75,21 @@ static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
 pub(crate) static VIOLATIONS: RingBuf<Event, { 4 << 20 }> = RingBuf::new();
 #[btf_map]
 pub(crate) static FLOWS: RingBuf<Event, { 2 << 20 }> = RingBuf::new();
+/// How many interfaces are guarded: without any, egress need not vouch for anything.
+#[btf_map]
+static GUARDED: Array<u64, 1> = Array::new();
+#[btf_map]
+static VETHS: HashMap<u32, Veth, MAX_VETHS, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static VETH_COUNTS: HashMap<u32, VethCounts, MAX_VETHS, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static TUPLES: LruHashMap<Tuple, Vouch, MAX_TUPLES> = LruHashMap::new();
+/// Stand-ins for sockets, where there is none.
+#[btf_map]
+static TRACES: LruHashMap<Trace, SockState, MAX_TRACES> = LruHashMap::new();
+/// Never written: what a new trace begins as. It is too long for the stack.
+#[btf_map]
+static BLANK: Array<SockState, 1> = Array::new();
 
 /// Socket storage. aya's own type fixes the flags: ours needs CLONE, so that an accepted socket starts with a copy of
 /// its listener's identity.
@@ -102,10 +137,46 @@ pub(crate) fn limit(workload: u32) -> Option<&'static mut Limit> {
     lookup(&raw const LIMITS, &(workload & (MAX_WORKLOADS as u32 - 1)))
 }
 
-/// The workload id of a cgroup.
+/// The workload id of a cgroup; 0 if it is known to be no subject.
 #[inline(always)]
-pub(crate) fn workload_of(cgroup: u64) -> Option<u32> {
+pub(crate) fn identity(cgroup: u64) -> Option<u32> {
     lookup(&raw const IDENTITY, &cgroup).map(|w: &mut u32| *w)
+}
+
+/// Gives a cgroup its workload; false if the table is full.
+#[inline(always)]
+pub(crate) fn identify(cgroup: u64, workload: u32) -> bool {
+    IDENTITY.insert(cgroup, workload, 0).is_ok()
+}
+
+/// A cgroup is gone for good. It may never have been in the table.
+#[inline(always)]
+pub(crate) fn forget(cgroup: u64) {
+    let _: Result<(), i32> = IDENTITY.remove(cgroup);
+}
+
+/// The workload that stands for strangers below a watched cgroup.
+#[inline(always)]
+pub(crate) fn strangers(cgroup: u64) -> Option<u32> {
+    lookup(&raw const STRANGERS, &cgroup).map(|w: &mut u32| *w)
+}
+
+/// The workload of a subject's path.
+#[inline(always)]
+pub(crate) fn workload_at(path: &PathKey) -> Option<u32> {
+    lookup(&raw const PATHS, path).map(|w: &mut u32| *w)
+}
+
+/// Where the kernel keeps what the cgroup programs read.
+#[inline(always)]
+pub(crate) fn layout() -> Option<&'static Layout> {
+    lookup(&raw const LAYOUT, &0u32).map(|l: &mut Layout| &*l)
+}
+
+/// This CPU's buffer for a path.
+#[inline(always)]
+pub(crate) fn path_buffer() -> Option<&'static mut PathKey> {
+    lookup(&raw const PATH, &0u32)
 }
 
 /// Counts one up.
@@ -136,6 +207,56 @@ pub(crate) fn storage(sock: *mut c_void, create: bool) -> Option<&'static mut So
     let value = unsafe { bpf_sk_storage_get(map, sock, ptr::null_mut(), flags) };
     // SAFETY: as for `lookup`.
     unsafe { value.cast::<SockState>().as_mut() }
+}
+
+/// Writes an element of a map; an error means that the map is full or the element's lock is taken.
+#[inline(always)]
+fn put<M, K, V>(map: *const M, key: &K, value: &V) -> bool {
+    let (key, value) = (ptr::from_ref(key).cast::<c_void>(), ptr::from_ref(value).cast::<c_void>());
+    // SAFETY: `map` is a map of this object with these types of key and value; the verifier checks the sizes.
+    unsafe { bpf_map_update_elem(map.cast_mut().cast(), key.cast_mut(), value.cast_mut(), 0) == 0 }
+}
+
+/// Whose interface this is, if the host layer guards it.
+#[inline(always)]
+pub(crate) fn veth(ifindex: u32) -> Option<&'static Veth> {
+    lookup(&raw const VETHS, &ifindex).map(|v: &mut Veth| &*v)
+}
+
+/// What was stopped on a guarded interface.
+#[inline(always)]
+pub(crate) fn veth_counts(ifindex: u32) -> Option<&'static mut VethCounts> {
+    lookup(&raw const VETH_COUNTS, &ifindex)
+}
+
+/// Whether the host layer guards any interface at all.
+#[inline(always)]
+pub(crate) fn guarding() -> bool {
+    lookup(&raw const GUARDED, &0u32).is_some_and(|n: &mut u64| *n != 0)
+}
+
+/// Egress's note on an exchange.
+#[inline(always)]
+pub(crate) fn vouched(tuple: &Tuple) -> Option<&'static Vouch> {
+    lookup(&raw const TUPLES, tuple).map(|v: &mut Vouch| &*v)
+}
+
+/// Makes or renews it. What can't be noted is stopped by the host layer, and told there.
+#[inline(always)]
+pub(crate) fn vouch_for(tuple: &Tuple, vouch: &Vouch) {
+    put(&raw const TUPLES, tuple, vouch);
+}
+
+/// The stand-in for the socket of a refused flow, made if missing: all zeros, its cgroup too.
+#[inline(always)]
+pub(crate) fn trace(key: &Trace) -> Option<&'static mut SockState> {
+    let map = &raw const TRACES;
+    if let Some(known) = lookup(map, key) {
+        return Some(known);
+    }
+    let blank: &mut SockState = lookup(&raw const BLANK, &0u32)?;
+    put(map, key, blank);
+    lookup(map, key)
 }
 
 /// One image: fetched once a packet and handed on, so that no packet sees half of two.

@@ -12,12 +12,16 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 mod audit;
+mod degraded;
+mod doctor;
 mod enforce;
 mod errno;
 mod exception;
 mod flip;
 mod flows;
 mod harness;
+mod host;
+mod hybrid;
 mod load;
 mod observe;
 mod pins;
@@ -48,10 +52,14 @@ fn main() -> ExitCode {
         enforce::trials(),
         audit::trials(),
         errno::trials(),
+        host::trials(),
         exception::trials(),
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        doctor::trials(),
+        degraded::trials(),
+        hybrid::trials(),
         pins::trials(),
         privileges::trials(),
     ];

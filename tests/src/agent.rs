@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -20,6 +21,8 @@ use crate::bpffs::Bpffs;
 use crate::cgroup::Cgroup;
 use crate::deadline::wait_for;
 use crate::events::Watch;
+use crate::netns::Netns;
+use crate::place::enter;
 
 /// How long the agent may take to become ready, also on a busy machine.
 const READY: Duration = Duration::from_secs(30);
@@ -77,6 +80,8 @@ pub struct Setup {
     cgroup_root: PathBuf,
     has_policy: bool,
     arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
+    namespace: Option<OwnedFd>,
 }
 
 impl Setup {
@@ -98,6 +103,8 @@ impl Setup {
             cgroup_root: root.path().to_owned(),
             has_policy: false,
             arguments: Vec::new(),
+            environment: Vec::new(),
+            namespace: None,
         })
     }
 
@@ -166,6 +173,23 @@ impl Setup {
         Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
     }
 
+    /// With one more environment variable.
+    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// In this network namespace instead of the test's: the one that holds the host's side of the workloads' veths.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn inside(mut self, namespace: &Netns) -> Result<Self> {
+        let namespace =
+            namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
+        self.namespace = Some(namespace);
+        Ok(self)
+    }
+
     /// The agent's own directory, for files that its arguments name.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -219,20 +243,21 @@ impl Setup {
 
     fn spawn(&self) -> Result<Agent> {
         let mut command = Command::new(&self.binary);
-        command.arg("run").arg("--cgroup-root").arg(&self.cgroup_root);
+        command.args(["run", "--allow-hybrid-cgroups", "--cgroup-root"]).arg(&self.cgroup_root);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.directory.path().join("state"));
         command.arg("--bpffs").arg(self.pins()).args(["--on-exit", self.on_exit]);
-        // Test hosts may be hybrid; no container runtime moves the actors.
-        command.arg("--allow-hybrid-cgroups");
         if self.has_policy {
             command.arg("--policy").arg(self.policy_path());
         }
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (*name, value)));
         if let Privileges::Only(these) = self.privileges {
             start_with_only(&mut command, these);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        if let Some(namespace) = &self.namespace {
+            enter(&mut command, namespace.try_clone()?);
+        }
         let mut process =
             command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
         let stderr = BufReader::new(process.stderr.take().context("agent without standard error")?);

@@ -5,6 +5,7 @@
 //! 1. [`netns`], [`netlink`], [`world`]: two network namespaces that can reach each other and nothing
 //!    else. The far one answers on every address, so `13.110.54.10` there *is* an address in the
 //!    United States, and no frame can leave the machine.
+//! 2. [`node`]: pods, for what only shows where a workload has a network namespace of its own; [`craft`]: packets by hand.
 //! 2. [`cgroup`]: a private cgroup tree; the agent under test attaches there and nowhere higher.
 //! 3. [`actor`]: a workload. A process in a chosen cgroup and namespace that does what it is told, socket
 //!    call by socket call, and answers with errno and time.
@@ -13,7 +14,7 @@
 //!    packet socket, never from a counter of the agent's.
 //! 6. [`agent`] with [`events`]: the `ringfence` binary under test, its status and its event stream.
 //! 7. [`mmdb`]: small country databases of every shape that publishers use.
-//! 8. [`verifier`] (with `xlated`): what the kernel's verifier says of each program.
+//! 8. [`verifier`]: what the kernel's verifier says of each program.
 //! 9. [`demo`]: all of it, put together for people to watch: `cargo xtask demo`.
 //!
 //! Nothing in here shares parsing code with the product: a judge must be able to disagree.
@@ -22,6 +23,7 @@ pub mod actor;
 pub mod agent;
 pub mod bpffs;
 pub mod cgroup;
+pub mod craft;
 pub mod deadline;
 pub mod demo;
 pub mod errno;
@@ -30,9 +32,9 @@ pub mod frame;
 pub mod mmdb;
 pub mod netlink;
 pub mod netns;
+pub mod node;
 mod place;
 pub mod servers;
 pub mod sniffer;
 pub mod verifier;
 pub mod world;
-mod xlated;

@@ -84,6 +84,7 @@ pub(crate) fn load_over(
             Program::CgroupSkb(p) => p.load().and_then(|()| p.info()),
             Program::CgroupSock(p) => p.load().and_then(|()| p.info()),
             Program::CgroupSockAddr(p) => p.load().and_then(|()| p.info()),
+            Program::SchedClassifier(p) => p.load().and_then(|()| p.info()),
             _ => continue,
         };
         match result {

@@ -16,7 +16,7 @@ pub(crate) use self::object::{map_info, open_pin, pin};
 pub(crate) use self::ring::ring_positions;
 
 /// `bpf(2)` with a prefix of `union bpf_attr`.
-fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> {
+pub(super) fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is a live prefix of `union bpf_attr` of the size given; the kernel takes the rest as zero.
     let r = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(r) }

@@ -12,8 +12,10 @@
 
 mod backend;
 mod engine;
+mod guarding;
 mod kernel;
 mod privileges;
+mod readiness;
 mod watcher;
 
 use std::fs;
@@ -31,8 +33,9 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::backend::AgentBackend;
-use self::engine::{Engine, Message};
+use self::engine::{Engine, Message, state_event};
 use self::kernel::{Kernel, Sources};
+use crate::bpf::identity::IdentityMaps;
 use crate::bpf::load::kernel_log;
 use crate::config::Config;
 use crate::events::enrich::Enricher;
@@ -45,8 +48,10 @@ use crate::grpc::backend::Backend;
 use crate::grpc::server::serve;
 use crate::grpc::socket::AgentSocket;
 use crate::identity::cgroups::CgroupFs;
+use crate::policy::identify::Identities;
 use crate::policy::ids::WorkloadIds;
 use crate::policy::in_force::History;
+use crate::policy::lacks::Lacks;
 use crate::policy::publish::Publisher;
 
 /// Runs until SIGTERM or SIGINT.
@@ -63,13 +68,16 @@ pub fn run(config: &Config) -> Result<()> {
     // Bound first: a second agent on the same socket must fail before it touches the kernel.
     let socket = AgentSocket::bind(&config.socket)?;
     let (cgroups, root) = CgroupFs::find(config.cgroup_root.as_deref())?;
+    readiness::check_node(config, &root)?;
     let cgroups = Arc::new(cgroups);
     cgroups.scan(&root);
 
+    let lacks = Arc::new(Lacks::default());
+    readiness::look_for_layers(config, &lacks)?;
     let mut kernel = Kernel::load(config, &root, &cgroups)?;
     privileges::loaded()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    match live(config, &runtime, socket, &cgroups, &root, &mut kernel) {
+    match live(config, &runtime, socket, &cgroups, &root, &lacks, &mut kernel) {
         Ok(reading) => {
             kernel.end(config.on_exit)?;
             reading.finish()
@@ -88,44 +96,61 @@ fn live(
     socket: AgentSocket,
     cgroups: &Arc<CgroupFs>,
     root: &Path,
+    lacks: &Arc<Lacks>,
     kernel: &mut Kernel,
 ) -> Result<Reading> {
     let hub = Hub::new(&config.node, RING_EVENTS)?;
     let history = Arc::new(History::default());
     let maps = kernel.image_maps()?;
+    let identity = IdentityMaps::take(&mut kernel.ebpf)?;
+    let identities =
+        Identities::new(identity, Arc::clone(cgroups), cgroups.path(root)?, kernel.birth.clone());
     let mut publisher =
-        Publisher::new(maps, Arc::clone(cgroups), Arc::clone(&history), config.data.clone(), config.knobs);
+        Publisher::new(maps, identities, Arc::clone(&history), config.data.clone(), config.knobs);
     let inherited = kernel.inherited.as_ref();
     publisher.resume(WorkloadIds::kept(&config.state_dir, inherited, cgroups), inherited);
     if let Some(inherited) = inherited {
         tracing::info!(generation = inherited.generation, "an image is in force: taking it over");
         history.inherit(inherited.generation);
     }
-    let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(cgroups), root.to_owned())?;
+    let mut engine = Engine::new(
+        config,
+        publisher,
+        Arc::clone(&hub),
+        Arc::clone(cgroups),
+        root.to_owned(),
+        Arc::clone(lacks),
+    )?;
     engine.start()?;
+    let missing = engine.first_missing().to_vec();
+    readiness::check_requirements(&missing, config.allow_partial)?;
 
     kernel.attach(config.knobs.errno)?;
 
     let counts = Arc::new(ReaderCounts::default());
     let Sources { rings, old, ledger } = kernel.sources()?;
     let logs = kernel_log(&mut kernel.ebpf);
-    let enricher = Enricher::new(Arc::clone(&history), Arc::clone(cgroups));
+    let enricher = Enricher::new(Arc::clone(&history), Arc::clone(cgroups), Arc::clone(lacks));
     let reader = Reader::new(rings, old, ledger, logs, enricher, Arc::clone(&hub), Arc::clone(&counts));
     let reading = Reading::start(reader)?;
+    let guarding = guarding::begin(config, kernel, &history, cgroups, lacks)?;
+    kernel.settle()?;
 
     let (sender, receiver) = mpsc::channel();
     let watching = watcher::watch(config, root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let programs = kernel.programs.clone();
-    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, root, history, counts, programs));
-    say(&hub, &*backend, backend.status().state, None);
+    let (programs, birth) = (kernel.programs.clone(), kernel.birth.clone());
+    let lacks = Arc::clone(lacks);
+    let backend: Arc<dyn Backend> =
+        Arc::new(AgentBackend::new(config, root, history, lacks, counts, programs, birth));
+    hub.publish(state_event(&missing, backend.generation()));
     runtime.block_on(async {
         let asked = shutdown()?;
         let (told, teller) = (Arc::clone(&hub), Arc::clone(&backend));
         let ended = async move {
             asked.await;
-            say(&told, &*teller, State::Stopping, None);
+            say_stopping(&told, &*teller);
         };
         serve(socket, Arc::clone(&hub), Arc::clone(&backend), ended).await.context("serving gRPC")
     })?;
@@ -137,6 +162,7 @@ fn live(
     if engine.join().is_err() {
         bail!("the policy engine panicked; this is a fault of the agent, please report it");
     }
+    guarding.end()?;
     Ok(reading)
 }
 
@@ -175,8 +201,9 @@ fn prepare(directory: &Path) -> Result<()> {
         .with_context(|| format!("can't make {}", directory.display()))
 }
 
-fn say(hub: &Hub, backend: &dyn Backend, state: State, detail: Option<Arc<str>>) {
-    let body = Body::NodeState(NodeState { state, detail, generation: backend.generation() });
+fn say_stopping(hub: &Hub, backend: &dyn Backend) {
+    let (state, generation) = (State::Stopping, backend.generation());
+    let body = Body::NodeState(NodeState { state, detail: None, generation });
     hub.publish(Event { time: Timestamp::now(), body });
 }
 

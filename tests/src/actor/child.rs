@@ -15,6 +15,7 @@ use rustix::net::{
 };
 
 use super::protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
+use super::raw;
 use crate::errno;
 
 /// No more durations than this are kept and sent back.
@@ -91,6 +92,10 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             until.as_ref(),
             Duration::from_micros(pause_us),
         )?,
+        Command::Raw(what) => {
+            let result = raw::obey(sockets, what)?;
+            timed(|| result)
+        }
     })
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::raw::Raw;
+
 /// Address family of a socket. A v4-mapped flow is [`Family::V6`] with a target `::ffff:a.b.c.d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Family {
@@ -102,6 +104,8 @@ pub enum Command {
         /// Pause between rounds, microseconds; 0 is none.
         pause_us: u64,
     },
+    /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
+    Raw(Raw),
 }
 
 impl Command {
@@ -112,7 +116,8 @@ impl Command {
             | Self::Open { .. }
             | Self::Send { .. }
             | Self::SendTo { .. }
-            | Self::Close { .. } => Duration::ZERO,
+            | Self::Close { .. }
+            | Self::Raw(_) => Duration::ZERO,
             Self::Connect { limit_ms, .. } | Self::Receive { limit_ms, .. } => {
                 Duration::from_millis(*limit_ms)
             }
