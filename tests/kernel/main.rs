@@ -12,6 +12,8 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 mod audit;
+mod birth;
+mod bypass;
 mod degraded;
 mod doctor;
 mod enforce;
@@ -22,6 +24,7 @@ mod flows;
 mod harness;
 mod host;
 mod hybrid;
+mod live;
 mod load;
 mod observe;
 mod pins;
@@ -57,11 +60,14 @@ fn main() -> ExitCode {
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        birth::trials(),
+        live::trials(),
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),
         pins::trials(),
         privileges::trials(),
+        bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -17,13 +17,16 @@ use aya::programs::{Program, ProgramError, RawTracePoint};
 use thiserror::Error;
 
 use super::btf::{BtfError, offsets};
+use super::features::Feature;
+use super::features::switches::{Switches, UnknownFeature, WITHOUT};
 use super::image::take;
 use super::link::{KeptLink, Place};
 use super::load::{LoadError, Loaded};
 use super::pin::{PinDirectory, PinError};
 use crate::policy::CgroupPath;
 
-/// For tests: `watch` does as if the programs did not load, `off` gives up both ways.
+/// For tests: `off` gives up both ways, so that the leak which they close can be seen. ([`WITHOUT`] `=birth` takes the
+/// first away.)
 pub const SWITCH: &str = "RINGFENCE_BIRTH";
 
 /// A tracepoint and its program.
@@ -112,8 +115,10 @@ enum Missing {
     Refused { name: &'static str, source: Box<ProgramError> },
     #[error(transparent)]
     Pin(#[from] PinError),
-    #[error("{SWITCH}=watch")]
-    Told,
+    #[error(transparent)]
+    Switches(#[from] UnknownFeature),
+    #[error("it was switched off by {WITHOUT}")]
+    SwitchedOff,
 }
 
 /// Loads and attaches what there is to be had; `real_paths`: the agent sees cgroup paths as the kernel does.
@@ -126,13 +131,10 @@ pub(crate) fn attach(
     real_paths: bool,
     programs: &mut Vec<Loaded>,
 ) -> (Birth, Vec<KeptLink>) {
-    let told = std::env::var(SWITCH).unwrap_or_default();
-    let done = match told.as_str() {
-        "off" => return (Birth::Off, Vec::new()),
-        "watch" => Err(Missing::Told),
-        _ => try_attach(ebpf, pins, real_paths),
-    };
-    match done {
+    if std::env::var_os(SWITCH).is_some_and(|value| value == "off") {
+        return (Birth::Off, Vec::new());
+    }
+    match try_attach(ebpf, pins, real_paths) {
         Ok((loaded, links)) => {
             programs.extend(loaded);
             (Birth::Kernel, links)
@@ -148,6 +150,9 @@ pub(crate) fn attach(
 type Attached = (Vec<Loaded>, Vec<KeptLink>);
 
 fn try_attach(ebpf: &mut Ebpf, pins: &PinDirectory, real_paths: bool) -> Result<Attached, Missing> {
+    if Switches::from_environment()?.without(Feature::Birth) {
+        return Err(Missing::SwitchedOff);
+    }
     if !real_paths {
         return Err(Missing::Namespace);
     }

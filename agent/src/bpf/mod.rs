@@ -17,6 +17,7 @@ pub mod load;
 pub mod object;
 pub mod pin;
 pub mod rings;
+pub mod storage;
 mod strict;
 mod sys;
 pub mod verified;

@@ -18,6 +18,7 @@ use super::model::{Body, Event};
 use crate::bpf::ledger::{Ledger, Told};
 use crate::bpf::load::KernelLog;
 use crate::bpf::rings::Rings;
+use crate::flows::Witness;
 
 mod resume;
 
@@ -54,6 +55,8 @@ pub struct Reader {
     enricher: Enricher,
     hub: Arc<Hub>,
     counts: Arc<ReaderCounts>,
+    /// Wants to know which blocked flows the kernel told of.
+    witness: Option<Arc<Witness>>,
     announced: [u64; Counter::ALL.len()],
     undecodable: u64,
     batch: Vec<Event>,
@@ -73,7 +76,26 @@ impl Reader {
     ) -> Self {
         let announced = [0; Counter::ALL.len()];
         let batch = Vec::with_capacity(BATCH);
-        Self { rings, old, ledger, logs, enricher, hub, counts, announced, undecodable: 0, batch }
+        Self {
+            rings,
+            old,
+            ledger,
+            logs,
+            enricher,
+            hub,
+            counts,
+            witness: None,
+            announced,
+            undecodable: 0,
+            batch,
+        }
+    }
+
+    /// Shows every event to `witness` too.
+    #[must_use]
+    pub fn watched_by(mut self, witness: Option<Arc<Witness>>) -> Self {
+        self.witness = witness;
+        self
     }
 
     /// Reads until told to stop, then what is left.
@@ -97,15 +119,20 @@ impl Reader {
     fn drain(&mut self) {
         self.enricher.refresh();
         loop {
+            let witness = self.witness.as_deref();
             let violations =
-                take(&mut self.rings.violations, &mut self.enricher, &mut self.batch, &self.counts);
-            let flows = take(&mut self.rings.flows, &mut self.enricher, &mut self.batch, &self.counts);
+                take(&mut self.rings.violations, &mut self.enricher, &mut self.batch, &self.counts, witness);
+            let flows = take(&mut self.rings.flows, &mut self.enricher, &mut self.batch, &self.counts, None);
             if !self.batch.is_empty() {
                 let events = self.batch.len() as u64;
                 self.hub.publish_all(self.batch.drain(..));
                 self.counts.published.fetch_add(events, Ordering::Relaxed);
             }
-            self.ledger.tell(&self.told());
+            let told = self.told();
+            self.ledger.tell(&told);
+            if let (Some(witness), false) = (witness, violations) {
+                witness.emptied();
+            }
             if !violations && !flows {
                 return;
             }
@@ -169,7 +196,8 @@ const fn loss(what: Counter) -> Option<(LostReason, Option<Kind>)> {
         | Counter::NoImage
         | Counter::CgroupUnread
         | Counter::CgroupUnnamed
-        | Counter::NoVeth => None,
+        | Counter::NoVeth
+        | Counter::StackLife => None,
     }
 }
 
@@ -187,13 +215,19 @@ fn take(
     enricher: &mut Enricher,
     batch: &mut Vec<Event>,
     counts: &ReaderCounts,
+    witness: Option<&Witness>,
 ) -> bool {
     let mut taken = 0;
     while taken < BATCH {
         let Some(record) = ring.next() else { break };
         taken += 1;
         match wire::Event::decode(&record) {
-            Ok(event) => batch.push(enricher.enrich(&event)),
+            Ok(event) => {
+                if let Some(witness) = witness {
+                    witness.saw(&event);
+                }
+                batch.push(enricher.enrich(&event));
+            }
             Err(error) => {
                 counts.undecodable.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, "a record of the kernel does not decode");

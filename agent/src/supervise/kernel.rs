@@ -42,7 +42,7 @@ pub(super) struct Kernel {
     control: Option<Array<MapData, Control>>,
     root: PathBuf,
     /// Something was enforced before this agent.
-    took_over: bool,
+    pub(super) took_over: bool,
     /// Everything is attached and pinned.
     complete: bool,
 }

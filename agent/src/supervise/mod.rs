@@ -12,6 +12,7 @@
 
 mod backend;
 mod engine;
+mod flows;
 mod guarding;
 mod kernel;
 mod privileges;
@@ -44,6 +45,7 @@ use crate::events::model::notice::NodeState;
 use crate::events::model::words::State;
 use crate::events::model::{Body, Event};
 use crate::events::reader::{Reader, ReaderCounts};
+use crate::flows::Flows;
 use crate::grpc::backend::Backend;
 use crate::grpc::server::serve;
 use crate::grpc::socket::AgentSocket;
@@ -113,6 +115,8 @@ fn live(
         tracing::info!(generation = inherited.generation, "an image is in force: taking it over");
         history.inherit(inherited.generation);
     }
+    let shared = (Arc::clone(&history), Arc::clone(cgroups), Arc::clone(lacks));
+    let (flows, asker) = flows::prepare(config, &kernel.ebpf, shared, root, Arc::clone(&hub))?.unzip();
     let mut engine = Engine::new(
         config,
         publisher,
@@ -120,10 +124,12 @@ fn live(
         Arc::clone(cgroups),
         root.to_owned(),
         Arc::clone(lacks),
-    )?;
+    )?
+    .ending_flows(asker);
     engine.start()?;
     let missing = engine.first_missing().to_vec();
-    readiness::check_requirements(&missing, config.allow_partial)?;
+    // Only a first start is refused: what was enforced before must not be worse off without an agent.
+    readiness::check_requirements(&missing, config.allow_partial || kernel.took_over)?;
 
     kernel.attach(config.knobs.errno)?;
 
@@ -131,7 +137,8 @@ fn live(
     let Sources { rings, old, ledger } = kernel.sources()?;
     let logs = kernel_log(&mut kernel.ebpf);
     let enricher = Enricher::new(Arc::clone(&history), Arc::clone(cgroups), Arc::clone(lacks));
-    let reader = Reader::new(rings, old, ledger, logs, enricher, Arc::clone(&hub), Arc::clone(&counts));
+    let reader = Reader::new(rings, old, ledger, logs, enricher, Arc::clone(&hub), Arc::clone(&counts))
+        .watched_by(flows.as_ref().map(Flows::witness));
     let reading = Reading::start(reader)?;
     let guarding = guarding::begin(config, kernel, &history, cgroups, lacks)?;
     kernel.settle()?;
@@ -141,9 +148,12 @@ fn live(
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
     let (programs, birth) = (kernel.programs.clone(), kernel.birth.clone());
+    let problems = flows.as_ref().map(Flows::problems);
     let lacks = Arc::clone(lacks);
-    let backend: Arc<dyn Backend> =
-        Arc::new(AgentBackend::new(config, root, history, lacks, counts, programs, birth));
+    let backend =
+        AgentBackend::new(config, root, history, lacks, counts, programs, birth).ending_flows(problems);
+    let backend: Arc<dyn Backend> = Arc::new(backend);
+    let ending = flows.map(|f| flows::start(f, Arc::clone(&hub), Arc::clone(&backend))).transpose()?;
     hub.publish(state_event(&missing, backend.generation()));
     runtime.block_on(async {
         let asked = shutdown()?;
@@ -163,6 +173,7 @@ fn live(
         bail!("the policy engine panicked; this is a fault of the agent, please report it");
     }
     guarding.end()?;
+    flows::join(ending)?;
     Ok(reading)
 }
 

@@ -87,7 +87,7 @@ impl Reader {
     fn deliver(&mut self, rings: &mut Rings) {
         let aside = super::ReaderCounts::default();
         for ring in [&mut rings.violations, &mut rings.flows] {
-            while take(ring, &mut self.enricher, &mut self.batch, &aside) {
+            while take(ring, &mut self.enricher, &mut self.batch, &aside, None) {
                 self.hub.publish_all(self.batch.drain(..));
             }
             self.hub.publish_all(self.batch.drain(..));
