@@ -61,18 +61,8 @@ fn embed_kernel_object(workspace: &Path, out: &Path) -> Result<(), Box<dyn Error
     Ok(())
 }
 
-/// Sources that define what lies in the maps: sizes, and what the bits of a value mean.
-/// Beside them, every source of the kernel side that defines a map.
-const LAYOUT: [&str; 8] = [
-    "agent-common/src/address.rs",
-    "agent-common/src/control.rs",
-    "agent-common/src/flow.rs",
-    "agent-common/src/image.rs",
-    "agent-common/src/limits.rs",
-    "agent-common/src/place_index.rs",
-    "agent-common/src/sock.rs",
-    "agent-common/src/verdict.rs",
-];
+/// Sources of `agent-common` that say nothing of what lies in the maps.
+const NOT_LAYOUT: [&str; 4] = ["bytes.rs", "lib.rs", "pod.rs", "probe.rs"];
 /// Sources that define a record of the rings.
 const RECORD: [&str; 4] = [
     "agent-common/src/address.rs",
@@ -88,8 +78,10 @@ const RECORD: [&str; 4] = [
 fn name_schema(workspace: &Path) -> Result<(), Box<dyn Error>> {
     // Tests upgrade between two agents that differ in nothing else.
     let other = env::var_os("CARGO_FEATURE_OTHER_SCHEMA").is_some();
-    let mut layout: Vec<PathBuf> = LAYOUT.iter().chain(&RECORD).map(|file| workspace.join(file)).collect();
-    layout.extend(sources_of_maps(&workspace.join("agent-ebpf/src"))?);
+    let mut layout = sources(&workspace.join("agent-common/src"), |path, _| {
+        !NOT_LAYOUT.iter().any(|name| path.ends_with(name))
+    })?;
+    layout.extend(sources(&workspace.join("agent-ebpf/src"), |_, text| text.contains("#[btf_map]"))?);
     let record: Vec<PathBuf> = RECORD.iter().map(|file| workspace.join(file)).collect();
     let schema = digest(&layout, if other { "other" } else { "" })?;
     let record = digest(&record, "")?;
@@ -98,19 +90,14 @@ fn name_schema(workspace: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The files below a folder that define maps, sorted.
-fn sources_of_maps(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+/// The files of a folder, those below it left out, that pass; sorted.
+fn sources(folder: &Path, passes: impl Fn(&Path, &str) -> bool) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", folder.display());
     let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if fs::read_to_string(&path)?.contains("#[btf_map]") {
-                found.push(path);
-            }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file() && passes(&path, &fs::read_to_string(&path)?) {
+            found.push(path);
         }
     }
     found.sort();

@@ -65,9 +65,9 @@ fn main() -> ExitCode {
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),
-        bypass::trials(),
         pins::trials(),
         privileges::trials(),
+        bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

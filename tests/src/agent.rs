@@ -124,23 +124,6 @@ impl Setup {
         self
     }
 
-    /// With one more environment variable.
-    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
-        self.environment.push((name, value.into()));
-        self
-    }
-
-    /// In this network namespace instead of the test's: the one that holds the host's side of the workloads' veths.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn inside(mut self, namespace: &Netns) -> Result<Self> {
-        let namespace =
-            namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
-        self.namespace = Some(namespace);
-        Ok(self)
-    }
-
     /// What is enforced goes on when the agent is asked to end. Without this it ends with the agent: tests that stop one
     /// want to see the world without it.
     pub fn keep_on_exit(mut self) -> Self {
@@ -188,6 +171,23 @@ impl Setup {
         let output = Command::new(&self.binary).args(["uninstall", "--bpffs"]).arg(self.pins()).output()?;
         let said = [output.stdout, output.stderr].concat();
         Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// With one more environment variable.
+    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// In this network namespace instead of the test's: the one that holds the host's side of the workloads' veths.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn inside(mut self, namespace: &Netns) -> Result<Self> {
+        let namespace =
+            namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
+        self.namespace = Some(namespace);
+        Ok(self)
     }
 
     /// The agent's own directory, for files that its arguments name.

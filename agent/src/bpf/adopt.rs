@@ -10,14 +10,16 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use agent_common::birth::PathKey;
 use agent_common::control::Control;
 use agent_common::image::{Policy, WORKLOAD_PRESENT};
-use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::{Ebpf, Pod};
 use thiserror::Error;
 
 use super::pin::{PinDirectory, PinError, SCHEMA, entries, forget, make, name, remove_all, step};
 use super::sys::{self, MapValue, Mapped};
+use crate::policy::CgroupPath;
 
 /// Pins of policy maps begin so; the generation follows.
 const POLICY: &str = "policy-";
@@ -31,8 +33,12 @@ pub struct Inherited {
     pub generation: u32,
     /// The slot of its place index.
     pub slot: u32,
-    /// The identity table: cgroup id, workload id.
+    /// The identity table: cgroup id, workload id (0: of no subject).
     pub identities: Vec<(u64, u32)>,
+    /// Watched cgroups: cgroup id, workload id of strangers right below.
+    pub strangers: Vec<(u64, u32)>,
+    /// Subjects' paths that the kernel was told, with their workload ids.
+    pub paths: Vec<(CgroupPath, u32)>,
     /// Workload ids that its policy knows.
     pub workloads: BTreeSet<u32>,
 }
@@ -78,14 +84,27 @@ fn inherit(maps: &Path) -> Result<Inherited, Unusable> {
     if control.get(&0, 0).map_err(|e| Unusable::Map("CONTROL", e))?.key == [0, 0] {
         return Err(Unusable::NoKey);
     }
-    let identity: HashMap<MapData, u64, u32> =
-        open(maps, "IDENTITY")?.try_into().map_err(|e| Unusable::Map("IDENTITY", e))?;
-    let identities =
-        identity.iter().collect::<Result<Vec<_>, _>>().map_err(|e| Unusable::Map("IDENTITY", e))?;
+    let paths = table::<PathKey>(maps, "PATHS")?.into_iter().filter_map(|(key, id)| {
+        let path = CgroupPath::parse(key.path()?).ok()?;
+        Some((path, id))
+    });
     let policy = policy_in_force(maps)?;
     let present = |(_, slot): &(u32, &u32)| **slot & WORKLOAD_PRESENT != 0;
     let workloads = (0..).zip(&policy.workloads).filter(present).map(|(id, _)| id).collect();
-    Ok(Inherited { generation: policy.head.generation, slot: policy.head.index_slot, identities, workloads })
+    Ok(Inherited {
+        generation: policy.head.generation,
+        slot: policy.head.index_slot,
+        identities: table(maps, "IDENTITY")?,
+        strangers: table(maps, "STRANGERS")?,
+        paths: paths.collect(),
+        workloads,
+    })
+}
+
+/// A table of workload ids.
+fn table<K: Pod>(maps: &Path, name: &'static str) -> Result<Vec<(K, u32)>, Unusable> {
+    let map: HashMap<MapData, K, u32> = open(maps, name)?.try_into().map_err(|e| Unusable::Map(name, e))?;
+    map.iter().collect::<Result<_, _>>().map_err(|e| Unusable::Map(name, e))
 }
 
 fn open(maps: &Path, name: &'static str) -> Result<Map, Unusable> {

@@ -1,7 +1,8 @@
 //! Programs to the cgroup, kept by links that outlive the agent.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,7 @@ pub enum AttachError {
         /// What aya said.
         source: ProgramError,
     },
-    /// The kernel refuses.
+    /// The kernel refused.
     #[error("attach {name} to {}: {source}", path.display())]
     Refused {
         /// The program.
@@ -43,7 +44,7 @@ pub enum AttachError {
         /// The cgroup.
         path: PathBuf,
         /// What the kernel said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The link can't be made, kept or given its program.
     #[error(transparent)]
@@ -111,17 +112,13 @@ pub(crate) fn attach(
     Ok(kept)
 }
 
-/// Attaches a hook's program to a cgroup and detaches it again: whether it can be done.
-pub(crate) fn try_attach(ebpf: &Ebpf, root: &Path, hook: &HookProgram) -> Result<(), AttachError> {
+/// Attaches the program of a hook for as long as the descriptor lives: a trial.
+pub(crate) fn try_attach(ebpf: &Ebpf, root: &Path, hook: &HookProgram) -> Result<OwnedFd, AttachError> {
     let unreadable = |source| AttachError::Cgroup { path: root.to_owned(), source };
     let cgroup = File::open(root).map_err(unreadable)?;
-    let id = cgroup.metadata().map_err(unreadable)?.ino();
-    let place = Place::Cgroup { cgroup: cgroup.as_fd(), id, attach: hook.attach };
-    create_link(program(ebpf, hook.program)?, &place).map(drop).map_err(|source| AttachError::Refused {
-        name: hook.program,
-        path: root.to_owned(),
-        source,
-    })
+    let place = Place::Cgroup { cgroup: cgroup.as_fd(), id: 0, attach: hook.attach };
+    let refused = |source| AttachError::Refused { name: hook.program, path: root.to_owned(), source };
+    create_link(program(ebpf, hook.program)?, &place).map_err(refused)
 }
 
 /// The descriptor of a loaded program.

@@ -7,10 +7,12 @@
 //!
 //! One name, one link. If a link is pinned under the name and sits where it should, its program is replaced
 //! (`BPF_LINK_UPDATE`: no packet passes between the two, measured). Where the kernel can't replace it (tracepoints), the
-//! new one is attached before the old one goes. A pin of a dead link (its cgroup or interface is gone, or somebody
+//! new one is attached beside, and the old one goes with [`KeptLink::settle`], when nothing needs it any more: programs
+//! of another layout fill other maps, and the hooks that read the old ones must have been replaced. A pin of a dead link (its cgroup or interface is gone, or somebody
 //! detached it) is replaced by a new link. The caller keeps the [`KeptLink`]: it holds the link even if somebody removes
 //! the pin.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -19,6 +21,9 @@ use super::pin::{PinDirectory, PinError, forget, step};
 use super::sys::{self, At, LinkInfo};
 
 pub(crate) use super::sys::Place;
+
+/// Ends the name of a pin that has not settled yet.
+const BESIDE: &str = "-new";
 
 /// A pinned link that this agent holds.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub(crate) struct KeptLink {
     pub(crate) how: How,
     fd: OwnedFd,
     path: PathBuf,
+    /// Where it is pinned until it settles.
+    beside: Option<PathBuf>,
 }
 
 /// How a link came to be held.
@@ -46,6 +53,14 @@ impl KeptLink {
     /// What the kernel says of it now.
     pub(crate) fn info(&self) -> io::Result<LinkInfo> {
         sys::link_info(self.fd.as_fd())
+    }
+
+    /// Takes the place of the link that had the name before.
+    pub(crate) fn settle(&mut self) -> Result<(), PinError> {
+        let Some(beside) = &self.beside else { return Ok(()) };
+        fs::rename(beside, &self.path).map_err(step("renaming to", &self.path))?;
+        self.beside = None;
+        Ok(())
     }
 
     /// Whether its pin is there and is this link.
@@ -73,32 +88,39 @@ impl PinDirectory {
         place: &Place<'_>,
     ) -> Result<KeptLink, PinError> {
         let path = self.link_path(name);
-        let kept = |how, fd| KeptLink { name: name.to_owned(), how, fd, path: path.clone() };
+        let kept = |how, fd, beside| KeptLink { name: name.to_owned(), how, fd, path: path.clone(), beside };
         let old = self.pinned(name)?;
         if let Some((fd, info)) = &old
             && place.holds(info)
             && !matches!(place, Place::Tracepoint { .. })
         {
             match sys::update_link(fd.as_fd(), program) {
-                Ok(()) => return Ok(kept(How::Adopted, fd.try_clone().map_err(step("holding", &path))?)),
+                Ok(()) => {
+                    let fd = fd.try_clone().map_err(step("holding", &path))?;
+                    return Ok(kept(How::Adopted, fd, None));
+                }
                 // Detached between the look and the update.
                 Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
                 Err(error) => return Err(step("replacing the program of", &path)(error)),
             }
         }
         let fd = sys::create_link(program, place).map_err(step("attaching", &path))?;
-        forget(&path)?;
-        sys::pin(fd.as_fd(), &path).map_err(step("pinning", &path))?;
-        let how = match old {
-            None => How::Attached,
-            Some((_, info)) if place.holds(&info) => How::Adopted,
-            Some(_) => How::Replaced,
+        let (how, at) = match &old {
+            None => (How::Attached, path.clone()),
+            Some((_, info)) if place.holds(info) => {
+                (How::Adopted, self.link_path(&format!("{name}{BESIDE}")))
+            }
+            Some(_) => (How::Replaced, path.clone()),
         };
-        Ok(kept(how, fd))
+        forget(&at)?;
+        sys::pin(fd.as_fd(), &at).map_err(step("pinning", &at))?;
+        let beside = (at != path).then_some(at);
+        Ok(kept(how, fd, beside))
     }
 
     /// Detaches what is pinned under a name; true if something was.
     pub(crate) fn unlink(&self, name: &str) -> Result<bool, PinError> {
+        forget(&self.link_path(&format!("{name}{BESIDE}")))?;
         forget(&self.link_path(name))
     }
 

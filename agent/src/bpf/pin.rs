@@ -5,7 +5,8 @@
 //!   ledger                 what the readers of all agents so far have told (see `ledger`)
 //!   maps-<schema>/<MAP>    the maps of one layout, and policy-<generation>: the policy map that is in force
 //!   progs/<program>        the programs that the links run
-//!   links/<name>           one a hook
+//!   links/<name>           one a hook, a tracepoint, an interface
+//!   filters/<interface>    the program of each clsact filter: the kernel keeps those by themselves, and this names them
 //! ```
 //!
 //! Whoever attaches something keeps it here with [`PinDirectory::link`](super::link): one call that adopts what an
@@ -29,6 +30,7 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 const MAPS: &str = "maps-";
 const LINKS: &str = "links";
 const PROGRAMS: &str = "progs";
+const FILTERS: &str = "filters";
 const LEDGER: &str = "ledger";
 
 /// What a layout of maps is called: a digest that `build.rs` takes of the sources which define it.
@@ -133,7 +135,7 @@ impl PinDirectory {
             make(path)?;
         }
         let directory = Self::take(path)?;
-        for name in [LINKS, PROGRAMS] {
+        for name in [LINKS, PROGRAMS, FILTERS] {
             make(&directory.path.join(name))?;
         }
         Ok(directory)
@@ -216,18 +218,37 @@ impl PinDirectory {
         fs::rename(&beside, &path).map_err(step("renaming to", &path))
     }
 
+    /// Notes that a filter holds a program at an interface: a filter is no link, and goes only when it is taken away.
+    pub(crate) fn note_filter(&self, interface: u32, program: BorrowedFd<'_>) -> Result<(), PinError> {
+        let path = self.path.join(FILTERS).join(interface.to_string());
+        forget(&path)?;
+        sys::pin(program, &path).map_err(step("pinning", &path))
+    }
+
+    /// The filter was taken away.
+    pub(crate) fn forget_filter(&self, interface: u32) -> Result<bool, PinError> {
+        forget(&self.path.join(FILTERS).join(interface.to_string()))
+    }
+
+    /// Interfaces that hold a filter.
+    pub(crate) fn filters(&self) -> Result<Vec<u32>, PinError> {
+        Ok(entries(&self.path.join(FILTERS))?.iter().filter_map(|path| name(path).parse().ok()).collect())
+    }
+
     /// Removes all that is pinned, links first: the kernel detaches what no descriptor holds any more. Then the
     /// directory itself.
     ///
     /// # Errors
-    /// At the first step that the system refuses; what was removed before is gone.
-    pub fn remove(self) -> Result<Removed, PinError> {
+    /// At the first step that the system refuses; what was removed before is gone. Filters must have been taken away
+    /// before ([`filters`](Self::filters)).
+    pub fn remove(&self) -> Result<Removed, PinError> {
         let mut removed = Removed::default();
         for path in entries(&self.path.join(LINKS))? {
             forget(&path)?;
             removed.links.push(name(&path));
         }
         removed.programs = remove_all(&self.path.join(PROGRAMS))?;
+        remove_all(&self.path.join(FILTERS))?;
         for path in entries(&self.path)? {
             if path.is_dir() {
                 removed.maps += remove_all(&path)?;

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::output::Exit;
 use crate::bpf::pin::PinDirectory;
 use crate::config::BPFFS;
+use crate::hostlayer::guard::release_filters;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,13 +37,15 @@ pub fn uninstall(args: &UninstallArgs, out: &mut impl Write) -> Result<Exit> {
         writeln!(out, "nothing is installed: {} does not exist", path.display())?;
         return Ok(Exit::Fine);
     };
+    let filters = release_filters(&pins)?;
     let removed = pins.remove()?;
     let what = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     let links = what(removed.links.len(), "link");
     let named =
         if removed.links.is_empty() { String::new() } else { format!(" ({})", removed.links.join(", ")) };
     let (programs, maps) = (what(removed.programs, "program"), what(removed.maps, "map"));
-    writeln!(out, "removed {links}{named}, {programs}, {maps}, {}", path.display())?;
+    let filters = what(filters, "filter");
+    writeln!(out, "removed {links}{named}, {filters}, {programs}, {maps}, {}", path.display())?;
     writeln!(out, "nothing is enforced by them any more")?;
     Ok(Exit::Fine)
 }

@@ -128,10 +128,11 @@ impl Reader {
                 self.hub.publish_all(self.batch.drain(..));
                 self.counts.published.fetch_add(events, Ordering::Relaxed);
             }
+            let told = self.told();
+            self.ledger.tell(&told);
             if let (Some(witness), false) = (witness, violations) {
                 witness.emptied();
             }
-            self.ledger.tell(&self.told());
             if !violations && !flows {
                 return;
             }

@@ -70,7 +70,7 @@ pub struct Identities {
     birth: Birth,
     /// Where the hooks are attached: above it nothing is judged.
     root: CgroupPath,
-    /// Every subject and watched cgroup that ever was, with its id: ids are never given to another path.
+    /// Every subject that ever was, with its id, and every watched cgroup, with that of strangers below.
     ids: WorkloadIds,
     /// Of the policy in force.
     roll: Roll,
@@ -102,8 +102,8 @@ impl Identities {
             cgroups,
             birth,
             root,
-            ids,
-            roll: Roll { subjects, watched: BTreeMap::new() },
+            ids: WorkloadIds::default(),
+            roll: Roll::default(),
             expected: BTreeSet::new(),
             entered: HashMap::new(),
             watching: HashMap::new(),
@@ -111,17 +111,23 @@ impl Identities {
         }
     }
 
-    /// Over tables that nobody used before, of ids that nobody will need after.
-    #[must_use]
-    pub fn fresh(maps: IdentityMaps, cgroups: Arc<CgroupFs>, root: CgroupPath, birth: Birth) -> Self {
-        Self::new(maps, cgroups, root, birth, WorkloadIds::default(), None)
+    /// Goes on from what an earlier agent left in the tables: its subjects are those of the image in force, until the
+    /// first of our own is.
+    pub(super) fn resume(&mut self, ids: WorkloadIds, inherited: Option<&Inherited>) {
+        self.ids = ids;
+        let Some(inherited) = inherited else { return };
+        self.expected = inherited.paths.iter().map(|(path, _)| path.clone()).collect();
+        self.roll = Roll {
+            subjects: self.ids.among(Role::Subject, &inherited.workloads).collect(),
+            watched: self.ids.among(Role::Stranger, &inherited.workloads).collect(),
+        };
     }
 
     /// Numbers the subjects of a policy, and says what must be watched for them.
     pub(super) fn roll(&mut self, paths: &BTreeSet<CgroupPath>) -> Roll {
         let mut roll = Roll::default();
         for path in paths {
-            roll.subjects.insert(path.clone(), self.ids.number(Role::Subject, path));
+            roll.subjects.insert(path.clone(), self.ids.number(path, Role::Subject));
             if self.birth.covers(path) || !self.birth.watches() {
                 continue;
             }
@@ -129,7 +135,7 @@ impl Identities {
                 if !self.root.holds(&above) {
                     break;
                 }
-                let id = self.ids.number(Role::Strangers, &above);
+                let id = self.ids.number(&above, Role::Stranger);
                 roll.watched.insert(above, id);
             }
         }
@@ -208,7 +214,7 @@ impl Identities {
 
     /// 0 for what was never a subject.
     fn id_of(&self, path: &CgroupPath) -> u32 {
-        self.ids.subject(path).unwrap_or(0)
+        self.ids.get(path, Role::Subject).unwrap_or(0)
     }
 
     /// Everything that is there. True if something was entered.

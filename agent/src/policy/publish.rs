@@ -20,6 +20,7 @@ use thiserror::Error;
 use super::CgroupPath;
 use super::compile::{Clock, CompileError, Settings, compile};
 use super::identify::Identities;
+use super::ids::WorkloadIds;
 use super::image::world;
 use super::in_force::{History, InForce};
 use super::set::PolicySet;
@@ -159,9 +160,10 @@ impl Publisher {
         Self { maps, identities, history, data, knobs, generation: 0, cut: None, places: Places::default() }
     }
 
-    /// Goes on from what an earlier agent left: its generations.
-    pub(crate) fn resume(&mut self, inherited: &Inherited) {
-        self.generation = inherited.generation;
+    /// Goes on from what an earlier agent left: its generations, its ids, its identity tables.
+    pub(crate) fn resume(&mut self, ids: WorkloadIds, inherited: Option<&Inherited>) {
+        self.generation = inherited.map_or(0, |inherited| inherited.generation);
+        self.identities.resume(ids, inherited);
     }
 
     /// Generation of the earlier agent's image, if that is the one in force; 0 if not.

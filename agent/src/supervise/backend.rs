@@ -138,15 +138,23 @@ impl Backend for AgentBackend {
             })
             .collect();
         let missing = now.as_ref().map(|f| self.lacks.missing(&f.set)).unwrap_or_default();
-        let state = match (&now, self.history.inherited()) {
-            (None, 0) => State::Starting,
-            (Some(_), _) if missing.is_empty() => State::Ready,
-            (Some(_) | None, _) => State::Degraded,
+        let inherited = match self.history.inherited() {
+            0 => None,
+            generation => Some(format!(
+                "generation {generation} of an earlier agent is in force, because the policy files are refused: mend \
+                 them (`ringfence check`)"
+            )),
+        };
+        let state = match (&now, missing.is_empty()) {
+            (None, _) if inherited.is_some() => State::Degraded,
+            (None, _) => State::Starting,
+            (Some(_), true) => State::Ready,
+            (Some(_), false) => State::Degraded,
         };
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             state,
-            details: self.details(&missing, now.as_deref()),
+            details: self.details(&missing, now.as_deref()).into_iter().chain(inherited).collect(),
             started: self.started,
             cgroup_root: self.root.clone(),
             generation: self.generation(),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
@@ -12,6 +13,7 @@ use agent_common::control::Control;
 
 use crate::bpf::adopt::{Inherited, PolicyPin, forget_other_maps, keep_new_maps, look, pinned_maps};
 use crate::bpf::attach::{HOOKS, HookProgram, attach};
+use crate::bpf::birth::{self, Birth, tracepoints};
 use crate::bpf::image::ImageMaps;
 use crate::bpf::ledger::{Ledger, own_schema};
 use crate::bpf::link::{How, KeptLink};
@@ -20,12 +22,13 @@ use crate::bpf::object::OBJECT;
 use crate::bpf::pin::{PinDirectory, PinError};
 use crate::bpf::rings::Rings;
 use crate::config::{Config, OnExit};
+use crate::hostlayer::guard::release_filters;
 use crate::identity::cgroups::CgroupFs;
 
 /// Programs, maps and links, and the directory that keeps them.
 pub(super) struct Kernel {
     /// Where all of it is pinned. Others who attach something keep it here.
-    pub(super) pins: PinDirectory,
+    pub(super) pins: Arc<PinDirectory>,
     /// The loaded object.
     pub(super) ebpf: Ebpf,
     /// What the verifier said.
@@ -34,6 +37,8 @@ pub(super) struct Kernel {
     pub(super) inherited: Option<Inherited>,
     /// Held beside their pins: somebody who removes a pin does not detach anything.
     pub(super) links: Vec<KeptLink>,
+    /// How new cgroups of subjects are met.
+    pub(super) birth: Birth,
     control: Option<Array<MapData, Control>>,
     root: PathBuf,
     /// Something was enforced before this agent.
@@ -55,19 +60,24 @@ pub(super) struct Sources {
 impl Kernel {
     /// Loads the programs over the maps that an earlier agent left, or over new ones. Nothing that is in force changes.
     pub(super) fn load(config: &Config, root: &Path, cgroups: &CgroupFs) -> Result<Self> {
-        let pins = PinDirectory::open(&config.bpffs)?;
+        let pins = Arc::new(PinDirectory::open(&config.bpffs)?);
         refuse_other_root(&pins, root, cgroups)?;
         let took_over = !pins.link_names()?.is_empty();
         let inherited = look(&pins)?;
         let maps = if inherited.is_some() { pinned_maps(&pins)? } else { Default::default() };
-        let (mut ebpf, programs) = load_over(OBJECT, &maps)?;
+        let (mut ebpf, mut programs) =
+            load_over(OBJECT, &maps).context("loading (`ringfence doctor` says what this kernel lacks)")?;
         if inherited.is_none() {
             keep_new_maps(&pins, &ebpf)?;
         }
         let control = if inherited.is_some() { keep_seed(&mut ebpf)? } else { seed(&mut ebpf)? };
-        let root = root.to_owned();
-        let (links, control) = (Vec::new(), Some(control));
-        Ok(Self { pins, ebpf, programs, inherited, links, control, root, took_over, complete: false })
+        let (birth, links) = birth::attach(&mut ebpf, &pins, cgroups.levels_are_depths(), &mut programs);
+        match &birth {
+            Birth::Kernel => tracing::info!("{birth}"),
+            Birth::Watch { .. } | Birth::Off => tracing::warn!("{birth}"),
+        }
+        let (root, control) = (root.to_owned(), Some(control));
+        Ok(Self { pins, ebpf, programs, inherited, links, birth, control, root, took_over, complete: false })
     }
 
     /// The maps that make the image.
@@ -82,14 +92,32 @@ impl Kernel {
     pub(super) fn attach(&mut self, errno: u32) -> Result<()> {
         let (needed, spare): (Vec<HookProgram>, Vec<HookProgram>) =
             HOOKS.into_iter().partition(|hook| hook.needed(errno));
-        self.links = attach(&self.ebpf, &self.pins, &self.root, &needed)?;
+        self.links.extend(attach(&self.ebpf, &self.pins, &self.root, &needed)?);
         for hook in spare {
-            if self.pins.unlink(hook.hook)? {
-                tracing::info!(hook = hook.hook, "no longer needed: detached");
+            self.spare(hook.hook)?;
+        }
+        self.say();
+        Ok(())
+    }
+
+    /// Every hook runs our programs: what went on beside them goes.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        for link in &mut self.links {
+            link.settle()?;
+        }
+        if self.birth != Birth::Kernel {
+            for (name, _) in tracepoints() {
+                self.spare(name)?;
             }
         }
         self.complete = true;
-        self.say();
+        Ok(())
+    }
+
+    fn spare(&self, name: &str) -> Result<()> {
+        if self.pins.unlink(name)? {
+            tracing::info!(link = name, "no longer needed: detached");
+        }
         Ok(())
     }
 
@@ -132,10 +160,7 @@ impl Kernel {
         let undone = match (self.complete, self.took_over) {
             (true, _) => self.end(on_exit),
             (false, true) => Ok(()),
-            (false, false) => {
-                drop(self.links);
-                self.pins.remove().map(|_| ())
-            }
+            (false, false) => self.take_down(),
         };
         if let Err(error) = undone {
             tracing::error!(%error, "what a failed agent leaves can't be removed");
@@ -143,19 +168,26 @@ impl Kernel {
     }
 
     /// Ends the agent's part: everything stays as it is, or everything goes.
-    pub(super) fn end(self, on_exit: OnExit) -> Result<(), PinError> {
+    pub(super) fn end(self, on_exit: OnExit) -> Result<()> {
         let cgroup = self.root.display();
         match on_exit {
             OnExit::Keep => {
                 tracing::info!(%cgroup, "the fences stay in force without an agent: {}", mend(&self.pins));
             }
             OnExit::Remove => {
-                // Descriptors hold links as pins do.
-                drop(self.links);
-                self.pins.remove()?;
-                tracing::info!(%cgroup, "detached: nothing is enforced below this cgroup any more");
+                let cgroup = cgroup.to_string();
+                self.take_down()?;
+                tracing::info!(cgroup, "detached: nothing is enforced below this cgroup any more");
             }
         }
+        Ok(())
+    }
+
+    fn take_down(self) -> Result<()> {
+        // Descriptors hold links as pins do.
+        drop(self.links);
+        release_filters(&self.pins)?;
+        self.pins.remove()?;
         Ok(())
     }
 }

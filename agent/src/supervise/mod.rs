@@ -34,10 +34,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::backend::AgentBackend;
-use self::engine::{Engine, Message};
+use self::engine::{Engine, Message, state_event};
 use self::kernel::{Kernel, Sources};
-use self::readiness::Start;
-use crate::bpf::birth::{self, Birth};
 use crate::bpf::identity::IdentityMaps;
 use crate::bpf::load::kernel_log;
 use crate::config::Config;
@@ -77,14 +75,12 @@ pub fn run(config: &Config) -> Result<()> {
     let lacks = Arc::new(Lacks::default());
     readiness::look_for_layers(config, &lacks)?;
 
-    let mut kernel = Kernel::load(config, &root, &cgroups)
-        .context("loading (`ringfence doctor` says what this kernel lacks)")?;
-    let birth = birth::attach(&mut kernel.ebpf, cgroups.levels_are_depths(), &mut kernel.programs);
-    log_birth(&birth);
+    let lacks = Arc::new(Lacks::default());
+    readiness::look_for_layers(config, &lacks)?;
+    let mut kernel = Kernel::load(config, &root, &cgroups)?;
     privileges::loaded()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let node = Node { config, cgroups, root, lacks, birth };
-    match live(&node, &runtime, socket, &mut kernel) {
+    match live(config, &runtime, socket, &cgroups, &root, &lacks, &mut kernel) {
         Ok(reading) => {
             kernel.end(config.on_exit)?;
             reading.finish()
@@ -107,13 +103,29 @@ struct Node<'a> {
 }
 
 /// From the loaded programs to the moment when somebody asks the agent to end.
-fn live(node: &Node<'_>, runtime: &Runtime, socket: AgentSocket, kernel: &mut Kernel) -> Result<Reading> {
-    let Node { config, cgroups, root, lacks, birth } = node;
-    let start = if kernel.took_over { Start::Again } else { Start::First };
-    readiness::check_node(config, root, start)?;
+fn live(
+    config: &Config,
+    runtime: &Runtime,
+    socket: AgentSocket,
+    cgroups: &Arc<CgroupFs>,
+    root: &Path,
+    lacks: &Arc<Lacks>,
+    kernel: &mut Kernel,
+) -> Result<Reading> {
     let hub = Hub::new(&config.node, RING_EVENTS)?;
     let history = Arc::new(History::default());
-    let publisher = publisher(node, kernel, &history)?;
+    let maps = kernel.image_maps()?;
+    let identity = IdentityMaps::take(&mut kernel.ebpf)?;
+    let identities =
+        Identities::new(identity, Arc::clone(cgroups), cgroups.path(root)?, kernel.birth.clone());
+    let mut publisher =
+        Publisher::new(maps, identities, Arc::clone(&history), config.data.clone(), config.knobs);
+    let inherited = kernel.inherited.as_ref();
+    publisher.resume(WorkloadIds::kept(&config.state_dir, inherited, cgroups), inherited);
+    if let Some(inherited) = inherited {
+        tracing::info!(generation = inherited.generation, "an image is in force: taking it over");
+        history.inherit(inherited.generation);
+    }
     let shared = (Arc::clone(&history), Arc::clone(cgroups), Arc::clone(lacks));
     let (flows, asker) = flows::prepare(config, &kernel.ebpf, shared, root, Arc::clone(&hub))?.unzip();
     let mut engine = Engine::new(
@@ -121,13 +133,14 @@ fn live(node: &Node<'_>, runtime: &Runtime, socket: AgentSocket, kernel: &mut Ke
         publisher,
         Arc::clone(&hub),
         Arc::clone(cgroups),
-        root.clone(),
+        root.to_owned(),
         Arc::clone(lacks),
     )?
     .ending_flows(asker);
     engine.start()?;
     let missing = engine.first_missing().to_vec();
-    readiness::check_requirements(&missing, config.allow_partial, start)?;
+    // Only a first start is refused: what was enforced before must not be worse off without an agent.
+    readiness::check_requirements(&missing, config.allow_partial || kernel.took_over)?;
 
     kernel.attach(config.knobs.errno)?;
     let guarding = guarding::begin(config.host_layer, &mut kernel.ebpf, &history, cgroups, lacks)?;
@@ -139,19 +152,21 @@ fn live(node: &Node<'_>, runtime: &Runtime, socket: AgentSocket, kernel: &mut Ke
     let reader = Reader::new(rings, old, ledger, logs, enricher, Arc::clone(&hub), Arc::clone(&counts))
         .watched_by(flows.as_ref().map(Flows::witness));
     let reading = Reading::start(reader)?;
+    let guarding = guarding::begin(config, kernel, &history, cgroups, lacks)?;
+    kernel.settle()?;
 
     let (sender, receiver) = mpsc::channel();
     let watching = watcher::watch(config, root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
+    let (programs, birth) = (kernel.programs.clone(), kernel.birth.clone());
     let problems = flows.as_ref().map(Flows::problems);
-    let programs = kernel.programs.clone();
     let lacks = Arc::clone(lacks);
-    let backend = AgentBackend::new(config, root, history, lacks, counts, programs, birth.clone())
-        .ending_flows(problems);
+    let backend =
+        AgentBackend::new(config, root, history, lacks, counts, programs, birth).ending_flows(problems);
     let backend: Arc<dyn Backend> = Arc::new(backend);
     let ending = flows.map(|f| flows::start(f, Arc::clone(&hub), Arc::clone(&backend))).transpose()?;
-    say_state(&hub, &*backend);
+    hub.publish(state_event(&missing, backend.generation()));
     runtime.block_on(async {
         let asked = shutdown()?;
         let (told, teller) = (Arc::clone(&hub), Arc::clone(&backend));
@@ -228,26 +243,10 @@ fn prepare(directory: &Path) -> Result<()> {
         .with_context(|| format!("can't make {}", directory.display()))
 }
 
-/// What the agent comes up as: Ready, or Degraded and why.
-fn say_state(hub: &Hub, backend: &dyn Backend) {
-    let status = backend.status();
-    let detail = (status.state == State::Degraded).then(|| Arc::from(status.details.join("\n")));
-    let body = Body::NodeState(NodeState { state: status.state, detail, generation: status.generation });
-    hub.publish(Event { time: Timestamp::now(), body });
-}
-
 fn say_stopping(hub: &Hub, backend: &dyn Backend) {
     let (state, generation) = (State::Stopping, backend.generation());
     let body = Body::NodeState(NodeState { state, detail: None, generation });
     hub.publish(Event { time: Timestamp::now(), body });
-}
-
-fn log_birth(birth: &Birth) {
-    match birth {
-        Birth::Kernel => tracing::info!("{birth}"),
-        Birth::Watch { .. } => tracing::warn!("{birth}"),
-        Birth::Off => tracing::error!("{birth}"),
-    }
 }
 
 /// Done when somebody asks the agent to end.

@@ -16,6 +16,9 @@ const RAW_TRACEPOINT: u32 = 1;
 const CGROUP: u32 = 3;
 const TCX: u32 = 11;
 
+/// Without a program to be relative to: in front of all.
+const BPF_F_BEFORE: u32 = 1 << 3;
+
 /// The part that `BPF_LINK_CREATE` reads. For tcx `target` is the interface's index.
 #[repr(C)]
 struct CreateAttr {
@@ -68,7 +71,7 @@ pub(crate) enum Place<'a> {
         /// `enum bpf_attach_type`.
         attach: u32,
     },
-    /// An interface (`tcx`, Linux 6.6).
+    /// An interface, in front of what is there (`tcx`, Linux 6.6; `EINVAL` before).
     Tcx {
         /// Index of the interface, in the namespace of the caller.
         interface: u32,
@@ -130,13 +133,13 @@ pub(crate) struct LinkInfo {
 /// Attaches a program.
 pub(crate) fn create_link(program: BorrowedFd<'_>, place: &Place<'_>) -> io::Result<OwnedFd> {
     let program_fd = program.as_raw_fd() as u32;
-    let link = |target, attach_type| {
-        let mut attr = CreateAttr { program_fd, target, attach_type, flags: 0, _relative: [0; 2] };
+    let link = |target, attach_type, flags| {
+        let mut attr = CreateAttr { program_fd, target, attach_type, flags, _relative: [0; 2] };
         bpf_fd(BPF_LINK_CREATE, &mut attr)
     };
     match *place {
-        Place::Cgroup { cgroup, attach, .. } => link(cgroup.as_raw_fd() as u32, attach),
-        Place::Tcx { interface, attach } => link(interface, attach),
+        Place::Cgroup { cgroup, attach, .. } => link(cgroup.as_raw_fd() as u32, attach, 0),
+        Place::Tcx { interface, attach } => link(interface, attach, BPF_F_BEFORE),
         Place::Tracepoint { name } => {
             let mut attr = TracepointAttr { name: name.as_ptr() as u64, program_fd, _pad: 0, cookie: 0 };
             bpf_fd(BPF_RAW_TRACEPOINT_OPEN, &mut attr)
