@@ -60,6 +60,11 @@ impl IdentityMaps {
         self.paths.insert(path, workload, 0).map_err(map("tell the kernel a subject's path"))
     }
 
+    /// What the kernel was told so far.
+    pub(crate) fn expected(&self) -> Result<Vec<(PathKey, u32)>, PublishError> {
+        self.paths.iter().collect::<Result<_, _>>().map_err(map("list the subjects' paths"))
+    }
+
     /// The same no longer.
     pub(crate) fn unexpect(&mut self, path: &PathKey) -> Result<(), PublishError> {
         found(self.paths.remove(path)).map(|_| ()).map_err(map("take back a subject's path"))

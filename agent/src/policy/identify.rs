@@ -24,6 +24,7 @@ use super::compile::Workload;
 use super::publish::PublicationError;
 use crate::bpf::birth::Birth;
 use crate::bpf::identity::IdentityMaps;
+use crate::bpf::image::PublishError;
 use crate::identity::cgroups::CgroupFs;
 
 /// Above this many entries the tables are tidied, down to [`TIDY`]: room for what is born meanwhile.
@@ -68,10 +69,10 @@ pub struct Identities {
     birth: Birth,
     /// Where the hooks are attached: above it nothing is judged.
     root: CgroupPath,
-    /// Every subject that ever was, with its id: ids are never given to another path.
+    /// Every subject that ever was, with its id, and strangers below watched cgroups ([`CgroupPath::stranger`]): ids are
+    /// never given to another path.
     ids: BTreeMap<CgroupPath, u32>,
-    /// Likewise for watched cgroups: the id of strangers below.
-    strangers: BTreeMap<CgroupPath, u32>,
+    next: u32,
     /// Of the policy in force.
     roll: Roll,
     /// Paths that the kernel was told.
@@ -84,29 +85,43 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// Over the kernel's tables; nothing is entered yet. `root` is where the hooks will be attached.
-    #[must_use]
-    pub fn new(maps: IdentityMaps, cgroups: Arc<CgroupFs>, root: CgroupPath, birth: Birth) -> Self {
-        Self {
+    /// Over the kernel's tables. Paths that it was told before, by an agent whose tables these were, keep their ids.
+    /// `root` is where the hooks will be attached.
+    ///
+    /// # Errors
+    /// The tables can't be read.
+    pub fn new(
+        maps: IdentityMaps,
+        cgroups: Arc<CgroupFs>,
+        root: CgroupPath,
+        birth: Birth,
+    ) -> Result<Self, PublishError> {
+        let ids: BTreeMap<CgroupPath, u32> = maps
+            .expected()?
+            .into_iter()
+            .filter_map(|(path, id)| Some((CgroupPath::parse(path.path()?).ok()?, id)))
+            .collect();
+        let next = ids.values().max().map_or(1, |id| id.saturating_add(1));
+        Ok(Self {
             maps,
             cgroups,
             birth,
             root,
-            ids: BTreeMap::new(),
-            strangers: BTreeMap::new(),
+            expected: ids.keys().cloned().collect(),
+            ids,
+            next,
             roll: Roll::default(),
-            expected: BTreeSet::new(),
             entered: HashMap::new(),
             watching: HashMap::new(),
             looks: 0,
-        }
+        })
     }
 
     /// Numbers the subjects of a policy, and says what must be watched for them.
     pub(super) fn roll(&mut self, paths: &BTreeSet<CgroupPath>) -> Roll {
         let mut roll = Roll::default();
         for path in paths {
-            roll.subjects.insert(path.clone(), self.number(path, false));
+            roll.subjects.insert(path.clone(), self.number(path.clone()));
             if self.birth.covers(path) || !self.birth.watches() {
                 continue;
             }
@@ -114,17 +129,18 @@ impl Identities {
                 if !self.root.holds(&above) {
                     break;
                 }
-                let id = self.number(&above, true);
+                let id = self.number(above.stranger());
                 roll.watched.insert(above, id);
             }
         }
         roll
     }
 
-    fn number(&mut self, path: &CgroupPath, stranger: bool) -> u32 {
-        let next = u32::try_from(self.ids.len() + self.strangers.len() + 1).unwrap_or(u32::MAX);
-        let of = if stranger { &mut self.strangers } else { &mut self.ids };
-        *of.entry(path.clone()).or_insert(next)
+    fn number(&mut self, path: CgroupPath) -> u32 {
+        let next = self.next;
+        let id = *self.ids.entry(path).or_insert(next);
+        self.next += u32::from(id == next);
+        id
     }
 
     /// The levels at which the kernel looks for subjects; none at all without subjects.
@@ -198,7 +214,7 @@ impl Identities {
 
     /// 0 for what was never a subject.
     fn id_of(&self, path: &CgroupPath) -> u32 {
-        self.ids.get(path).copied().unwrap_or(0)
+        if path.is_pattern() { 0 } else { self.ids.get(path).copied().unwrap_or(0) }
     }
 
     /// Everything that is there. True if something was entered.

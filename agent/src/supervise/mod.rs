@@ -80,7 +80,7 @@ pub fn run(config: &Config) -> Result<()> {
     log_birth(&birth);
     let top = cgroups.path(&root)?;
     let identities =
-        Identities::new(IdentityMaps::take(&mut ebpf)?, Arc::clone(&cgroups), top, birth.clone());
+        Identities::new(IdentityMaps::take(&mut ebpf)?, Arc::clone(&cgroups), top, birth.clone())?;
     let history = Arc::new(History::default());
     let publisher = Publisher::new(maps, identities, Arc::clone(&history), config.data.clone(), config.knobs);
     let mut engine = Engine::new(
