@@ -13,6 +13,7 @@
 
 mod audit;
 mod birth;
+mod bypass;
 mod degraded;
 mod doctor;
 mod enforce;
@@ -23,6 +24,7 @@ mod flows;
 mod harness;
 mod host;
 mod hybrid;
+mod live;
 mod load;
 mod observe;
 mod policies;
@@ -57,9 +59,11 @@ fn main() -> ExitCode {
         reload::trials(),
         flip::trials(),
         birth::trials(),
+        live::trials(),
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),
+        bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -1,6 +1,10 @@
 //! The actor's own side: reads commands, makes socket calls, answers.
 
+mod calls;
+mod uring;
+
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, Write, stdin, stdout};
 use std::net::SocketAddr;
@@ -15,8 +19,10 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, sendto, socket_with,
 };
 
+use super::Profile;
 use super::births::birth;
-use super::protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
+use super::herd::Herds;
+use super::protocol::{Answer, Command, Family, HERD_TALLY, Kind, Outcome, Repeat};
 use super::raw;
 use crate::errno;
 
@@ -27,9 +33,10 @@ const LOAD_CONNECT: Duration = Duration::from_secs(5);
 /// Payload of a load's datagrams.
 const LOAD_BYTES: &[u8] = &[b'r'; 64];
 
-/// Serves until standard input ends. Returns the exit code.
-pub(super) fn serve() -> i32 {
-    match converse() {
+/// Serves with the capabilities of `profile` until standard input ends. Returns the exit code.
+pub(super) fn serve(profile: &OsStr) -> i32 {
+    let profile = profile.to_str().and_then(Profile::from_word).context("an actor of no known profile");
+    match profile.and_then(Profile::assume).and_then(|()| converse()) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("actor: {error:#}");
@@ -39,11 +46,11 @@ pub(super) fn serve() -> i32 {
 }
 
 fn converse() -> Result<()> {
-    let mut sockets = HashMap::new();
+    let (mut sockets, mut herds) = (HashMap::new(), Herds::default());
     for line in stdin().lock().lines() {
         let line = line?;
         let command: Command = serde_json::from_str(&line).with_context(|| format!("command {line}"))?;
-        let answer = obey(&mut sockets, command)?;
+        let answer = obey(&mut sockets, &mut herds, command)?;
         let mut out = stdout().lock();
         serde_json::to_writer(&mut out, &answer)?;
         out.write_all(b"\n")?;
@@ -52,7 +59,7 @@ fn converse() -> Result<()> {
     Ok(())
 }
 
-fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answer> {
+fn obey(sockets: &mut HashMap<String, OwnedFd>, herds: &mut Herds, command: Command) -> Result<Answer> {
     Ok(match command {
         Command::Identify => identify()?,
         Command::Open { name, family, kind } => timed(|| {
@@ -87,6 +94,16 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             Ok(0)
         }),
         Command::Births { parent, names, to, every_us } => births(&parent, &names, to, every_us)?,
+        Command::OpenHerd { name, kind, to, count } => counted(herds.open(name, kind, &to, count)?),
+        Command::ListenHerd { name, port, count } => {
+            herds.listen(name, port, count)?;
+            timed(|| Ok(0))
+        }
+        Command::AcceptHerd { name, count } => counted(herds.accept(name, count)?),
+        Command::SendHerd { name, bytes } => counted(herds.send(&name, bytes)?),
+        Command::ReceiveHerd { name, limit_ms } => {
+            counted(herds.receive(&name, Duration::from_millis(limit_ms))?)
+        }
         Command::Load { what, to, for_ms, rounds, until, pause_us } => load(
             what,
             &to,
@@ -99,6 +116,7 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             let result = raw::obey(sockets, what)?;
             timed(|| result)
         }
+        Command::Call(call) => calls::make(sockets, call)?,
     })
 }
 
@@ -115,7 +133,7 @@ fn limit(socket: &OwnedFd, which: Timeout, limit: Duration) -> Result<()> {
     set_socket_timeout(socket, which, Some(limit.max(Duration::from_millis(1)))).context("socket time limit")
 }
 
-fn open(family: Family, kind: Kind) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open(family: Family, kind: Kind) -> rustix::io::Result<OwnedFd> {
     let domain = match family {
         Family::V4 => AddressFamily::INET,
         Family::V6 => AddressFamily::INET6,
@@ -148,6 +166,10 @@ fn timed(call: impl FnOnce() -> rustix::io::Result<usize>) -> Answer {
         tally: BTreeMap::new(),
         each_micros: Vec::new(),
     }
+}
+
+fn counted(tally: BTreeMap<String, u64>) -> Answer {
+    Answer { tally: BTreeMap::from([(HERD_TALLY.to_owned(), tally)]), ..timed(|| Ok(0)) }
 }
 
 fn micros(duration: Duration) -> u64 {
