@@ -2,7 +2,6 @@
 
 use agent_common::host::{Note, Tuple, Vouch, note};
 use agent_common::parse::ip::parse;
-use agent_common::sock::Cached;
 use agent_common::verdict::Rules;
 use aya_ebpf::bindings::__sk_buff;
 
@@ -15,8 +14,8 @@ const PORTLESS: u64 = 1 << 32;
 
 /// Egress: notes a packet that passes, if the host layer would not let it pass by itself.
 #[inline(always)]
-pub(crate) fn vouch(image: &Image, skb: &Skb, ask: &Ask, verdict: Cached) {
-    let whom = match note(verdict, &ask.flow, skb.len(), skb.segments()) {
+pub(crate) fn vouch(image: &Image, skb: &Skb, ask: &Ask) {
+    let whom = match note(ask.verdict(), &ask.flow, skb.len(), skb.segments()) {
         Note::None => return,
         Note::Exact => u64::from(ask.who.workload),
         Note::Portless => u64::from(ask.who.workload) | PORTLESS,
@@ -39,10 +38,15 @@ fn remember(skb: *mut __sk_buff, zero: u64, whom: u64, now: u64, generation: u32
 
 /// Host layer: whether egress noted this packet's exchange, or, for a piece of a datagram, the datagram's.
 #[inline(never)]
-pub(crate) fn is_vouched_for(skb: *mut __sk_buff, zero: u64, workload: u32, now: u64, generation: u32) -> bool {
+pub(crate) fn is_vouched_for(
+    skb: *mut __sk_buff,
+    zero: u64,
+    workload: u32,
+    now: u64,
+    generation: u32,
+) -> bool {
     let Some(p) = parse(&Frame::new(skb, zero)) else { return false };
-    let holds = |portless| {
-        vouched(&Tuple::of(&p, workload, portless)).is_some_and(|v| v.holds(now, generation))
-    };
+    let holds =
+        |portless| vouched(&Tuple::of(&p, workload, portless)).is_some_and(|v| v.holds(now, generation));
     holds(false) || holds(true)
 }

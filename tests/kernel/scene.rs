@@ -72,6 +72,11 @@ impl Scene {
         self.world.near()
     }
 
+    /// The namespace that is the internet.
+    pub(crate) fn far(&self) -> &Netns {
+        self.world.far()
+    }
+
     /// How to run an agent on this stage. In a virtual machine it knows a small world: reading the whole one takes
     /// an emulated processor many seconds, and each test starts an agent of its own.
     pub(crate) fn agent(&self) -> Result<Setup> {

@@ -93,7 +93,8 @@ impl Setup {
     /// # Errors
     /// No descriptor is left.
     pub fn inside(mut self, namespace: &Netns) -> Result<Self> {
-        let namespace = namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
+        let namespace =
+            namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
         self.namespace = Some(namespace);
         Ok(self)
     }
@@ -151,7 +152,7 @@ impl Setup {
 
     fn spawn(&self) -> Result<Agent> {
         let mut command = Command::new(&self.binary);
-        command.arg("run").arg("--cgroup-root").arg(&self.cgroup_root);
+        command.args(["run", "--allow-hybrid-cgroups", "--cgroup-root"]).arg(&self.cgroup_root);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.directory.path().join("state"));
         if self.has_policy {

@@ -35,5 +35,6 @@ pub mod node;
 mod place;
 pub mod servers;
 pub mod sniffer;
+pub mod sockaddr;
 pub mod verifier;
 pub mod world;

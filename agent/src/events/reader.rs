@@ -148,7 +148,8 @@ const fn loss(what: Counter) -> Option<(LostReason, Option<Kind>)> {
         | Counter::NoImage
         | Counter::CgroupUnread
         | Counter::CgroupUnnamed
-        | Counter::NoVeth => None,
+        | Counter::StackLife => None,
+        Counter::NoVeth => None,
     }
 }
 

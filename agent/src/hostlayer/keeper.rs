@@ -142,8 +142,14 @@ impl Keeper {
         let homes = self.homes(&census, ours)?;
         let guarded = self.guards.iter().map(|(index, g)| (*index, g.veth.workload)).collect();
         let settled = settled(&self.strangers, &census.strangers);
-        let facts =
-            Facts { census: &census, ours, links: &links, homes: &homes, guarded: &guarded, settled: &settled };
+        let facts = Facts {
+            census: &census,
+            ours,
+            links: &links,
+            homes: &homes,
+            guarded: &guarded,
+            settled: &settled,
+        };
         let mut seats = plan(&facts, &fenced);
         self.strangers = census.strangers.clone();
         self.forget_the_dead(&links);

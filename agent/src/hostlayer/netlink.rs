@@ -7,7 +7,8 @@ use std::time::Duration;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, bind, recvfrom, send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, bind, recvfrom, send,
+    socket_with,
 };
 use thiserror::Error;
 
@@ -87,8 +88,8 @@ pub(crate) struct Netlink {
 /// A socket that hears of changes: the bits of `groups` are the groups' numbers less one.
 pub(super) fn listen(groups: u32) -> Result<OwnedFd, NetlinkError> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd =
-        socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None).map_err(call("opening a socket"))?;
+    let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)
+        .map_err(call("opening a socket"))?;
     bind(&fd, &SocketAddrNetlink::new(0, groups)).map_err(call("joining groups"))?;
     Ok(fd)
 }
@@ -100,7 +101,8 @@ impl Netlink {
             .map_err(call("opening a socket"))?;
         set_socket_timeout(&fd, Timeout::Recv, Some(ANSWER)).map_err(call("setting a time limit"))?;
         // Without it the kernel ignores what it does not know in a question, the namespace that is meant among it.
-        strict_netlink(&fd).map_err(|source| NetlinkError::Call { call: "asking for strict checks", source })?;
+        strict_netlink(&fd)
+            .map_err(|source| NetlinkError::Call { call: "asking for strict checks", source })?;
         Ok(Self { fd, sequence: 0 })
     }
 

@@ -87,7 +87,9 @@ impl Gap {
     pub(super) const fn mend(&self) -> &'static str {
         match self {
             Self::HostNetwork => "give the workload a network namespace of its own",
-            Self::Shared { .. } => "fence everything in the namespace by one subject, such as the pod's cgroup",
+            Self::Shared { .. } => {
+                "fence everything in the namespace by one subject, such as the pod's cgroup"
+            }
             Self::NoVeth | Self::Direct { .. } => "connect it to the host by veth only",
             Self::Hidden => "run the agent in the host's PID namespace",
             Self::Failed(_) => "see `ringfence doctor`",
@@ -109,10 +111,7 @@ impl fmt::Display for Gap {
             Self::Direct { name, kind } => {
                 write!(f, "{name} in its network namespace is a {kind}, not a veth to the host")
             }
-            Self::Hidden => write!(
-                f,
-                "its processes can't be seen from the agent's PID namespace"
-            ),
+            Self::Hidden => write!(f, "its processes can't be seen from the agent's PID namespace"),
             Self::Failed(why) => f.write_str(why),
         }
     }
@@ -156,7 +155,8 @@ fn seat(
     if ours.is_empty() {
         return (Vec::new(), vec![Gap::NoVeth]);
     }
-    let target = |l: &&Link| Target { index: l.index, name: l.name.clone(), addresses: home.addresses.clone() };
+    let target =
+        |l: &&Link| Target { index: l.index, name: l.name.clone(), addresses: home.addresses.clone() };
     let gaps = home.links.iter().filter(|inside| {
         let is_covered = inside.kind == "veth" && ours.iter().any(|l| l.peer == Some(inside.index));
         inside.is_up && !inside.is_loopback && !is_covered && WAYS_OUT.contains(&inside.kind.as_str())

@@ -175,7 +175,10 @@ mod tests {
             put(body, 0x8000 | 18, &info);
         });
         let link = link(&body).unwrap();
-        assert_eq!((link.index, link.name.as_str(), link.kind.as_str(), link.is_up), (9, "veth1a2b", "veth", true));
+        assert_eq!(
+            (link.index, link.name.as_str(), link.kind.as_str(), link.is_up),
+            (9, "veth1a2b", "veth", true)
+        );
         assert_eq!((link.peer, link.peer_namespace), (Some(2), Some(NetnsId(4))));
     }
 

@@ -45,10 +45,7 @@ impl Wait {
 
     /// Returns at the next change or call, or when `limit` is over. What was noticed is forgotten: one look serves all.
     pub(super) fn wait(&self, limit: Duration) {
-        let mut fds = [
-            PollFd::new(&self.changes, PollFlags::IN),
-            PollFd::new(&*self.waker.0, PollFlags::IN),
-        ];
+        let mut fds = [PollFd::new(&self.changes, PollFlags::IN), PollFd::new(&*self.waker.0, PollFlags::IN)];
         let limit = Timespec::try_from(limit).ok();
         // Interrupted or not: a look too many does no harm.
         let _: Result<usize, Errno> = poll(&mut fds, limit.as_ref());

@@ -44,8 +44,9 @@ pub(super) fn begin(
     };
     let program = HostProgram::of(ebpf)?;
     let maps = HostMaps::take(ebpf)?;
-    let mut keeper = Keeper::new(program, maps, method, Arc::clone(history), Arc::clone(cgroups), Arc::clone(lacks))
-        .context("the host layer (switch it off with --host-layer off)")?;
+    let mut keeper =
+        Keeper::new(program, maps, method, Arc::clone(history), Arc::clone(cgroups), Arc::clone(lacks))
+            .context("the host layer (switch it off with --host-layer off)")?;
     if let Err(error) = keeper.look() {
         tracing::error!(%error, "host layer: the first look; another follows");
     }

@@ -9,7 +9,8 @@ use crate::suite::Outcome;
 pub(super) fn forbidden(layer: &'static str, how: &'static str, address: Address) -> Result<Outcome> {
     let stage = Stage::new()?;
     let mut crm = stage.actor()?;
-    let (forbidden, allowed) = (target(address, Destination::Forbidden), target(address, Destination::Allowed));
+    let (forbidden, allowed) =
+        (target(address, Destination::Forbidden), target(address, Destination::Allowed));
     let (bad, good) = (stage.frame(forbidden), stage.frame(allowed));
     for (frame, to) in [(&bad, forbidden), (&good, allowed)] {
         let arrived = stage.arrive(&mut crm, frame, to)?;
@@ -20,7 +21,10 @@ pub(super) fn forbidden(layer: &'static str, how: &'static str, address: Address
     let setup = stage.agent("off")?.policy(&stage.policy("Enforce", ""))?;
     let agent = setup.start()?;
     let arrived = stage.arrive(&mut crm, &bad, forbidden)?;
-    ensure!(arrived == FRAMES, "without the host layer {arrived} of {FRAMES} frames arrived: what stops them?");
+    ensure!(
+        arrived == FRAMES,
+        "without the host layer {arrived} of {FRAMES} frames arrived: what stops them?"
+    );
     agent.stop()?;
 
     let setup = stage.agent(layer)?.policy(&stage.policy("Enforce", ""))?;
@@ -32,7 +36,9 @@ pub(super) fn forbidden(layer: &'static str, how: &'static str, address: Address
     let arrived = stage.arrive(&mut crm, &good, allowed)?;
     ensure!(arrived == FRAMES, "the host layer let {arrived} of {FRAMES} allowed frames pass");
     let event = reported(&watch, &agent, forbidden, "Default")?;
-    for (field, value) in [("verdict", "Block"), ("cgroup", stage.crm.name()), ("country", "US"), ("phase", "Open")] {
+    for (field, value) in
+        [("verdict", "Block"), ("cgroup", stage.crm.name()), ("country", "US"), ("phase", "Open")]
+    {
         ensure!(event.is(field, value), "{field} is not {value}: {}", event.0);
     }
     ensure!(event.is("workload", stage.crm.name()), "workload: {}", event.0);

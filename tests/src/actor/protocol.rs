@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::calls::Call;
 use super::raw::Raw;
 
 /// Address family of a socket. A v4-mapped flow is [`Family::V6`] with a target `::ffff:a.b.c.d`.
@@ -104,6 +105,8 @@ pub enum Command {
         /// Pause between rounds, microseconds; 0 is none.
         pause_us: u64,
     },
+    /// A call in the kernel's own terms.
+    Call(Call),
     /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
     Raw(Raw),
 }
@@ -122,6 +125,7 @@ impl Command {
                 Duration::from_millis(*limit_ms)
             }
             Self::Load { for_ms, .. } => Duration::from_millis(*for_ms),
+            Self::Call(call) => call.limit(),
         }
     }
 }
