@@ -6,8 +6,8 @@ use agent_common::host::Veth;
 
 use super::clsact;
 use super::netlink::{Netlink, NetlinkError};
-use super::report::How;
 use crate::bpf::host::HostProgram;
+use crate::events::model::words::Guard;
 
 /// How a program gets to an interface: tried, not looked up by version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +20,14 @@ pub enum Method {
 
 /// A program at an interface.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct Attached {
     /// What the kernel side knows of the interface.
     pub(super) veth: Veth,
     /// A tcx link detaches when this is dropped; a filter does not.
     link: Option<OwnedFd>,
 }
 
-impl Guard {
+impl Attached {
     /// Attaches the program to an interface that is assigned already.
     pub(super) fn attach(
         method: &mut Method,
@@ -48,7 +48,7 @@ impl Guard {
         Ok(Self { veth, link: None })
     }
 
-    pub(super) const fn how(&self) -> How {
-        if self.link.is_some() { How::Tcx } else { How::Clsact }
+    pub(super) const fn guard(&self) -> Guard {
+        if self.link.is_some() { Guard::Tcx } else { Guard::Clsact }
     }
 }

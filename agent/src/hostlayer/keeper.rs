@@ -12,13 +12,14 @@ use thiserror::Error;
 
 use super::census::{self, Census, Netns, Subject};
 use super::clsact;
-use super::guard::{Guard, Method};
+use super::guard::{Attached, Method};
 use super::netlink::{Netlink, NetlinkError};
 use super::plan::{Facts, Gap, Home, Seat, plan};
-use super::report::{How, Interface, Report};
+use super::report::{Interface, Report};
 use super::rtnl::{Link, addresses, links, namespace_of};
 use super::wait::{Wait, Waker};
 use crate::bpf::host::{HostError, HostMaps, HostProgram};
+use crate::events::model::words::Guard;
 use crate::identity::cgroups::{CgroupError, CgroupFs};
 use crate::policy::in_force::{History, InForce};
 use crate::policy::lacks::{Lack, Lacks, Scope};
@@ -56,7 +57,7 @@ pub struct Keeper {
     lacks: Arc<Lacks>,
     report: Arc<Report>,
     /// By interface index.
-    guards: BTreeMap<u32, Guard>,
+    guards: BTreeMap<u32, Attached>,
     /// Strangers of the last look.
     strangers: BTreeMap<Netns, u32>,
     /// Fences that required it and did not have it, after the last look.
@@ -230,9 +231,9 @@ impl Keeper {
                 seat.guard.push(target);
                 continue;
             }
-            match Guard::attach(&mut self.method, &self.program, &mut self.netlink, target.index, veth) {
+            match Attached::attach(&mut self.method, &self.program, &mut self.netlink, target.index, veth) {
                 Ok(guard) => {
-                    let (interface, how) = (target.name.as_str(), guard.how().as_str());
+                    let (interface, how) = (target.name.as_str(), guard.guard().as_str());
                     tracing::info!(interface, how, workload = entry.path.as_str(), "host layer: guarded");
                     self.guards.insert(target.index, guard);
                     seat.guard.push(target);
@@ -253,7 +254,7 @@ impl Keeper {
             let Some(entry) = now.manifest.workload(seat.workload) else { continue };
             let workload = entry.path.as_str();
             for target in &seat.guard {
-                let how = self.guards.get(&target.index).map_or(How::None, Guard::how);
+                let how = self.guards.get(&target.index).map_or(Guard::None, Attached::guard);
                 interfaces.push(Interface::guarded(workload, target, how, self.maps.counts(target.index)));
             }
             interfaces.extend(seat.gaps.iter().map(|gap| Interface::missing(workload, gap)));

@@ -106,13 +106,22 @@ pub fn run(config: &Config) -> Result<()> {
     attach(&mut ebpf, &root, &hooks)?;
     log_attached(&programs, &hooks, &root);
     let guarding = guarding::begin(config.host_layer, &mut ebpf, &history, &cgroups, &lacks)?;
+    engine.wakes(guarding.waker());
 
     let (sender, receiver) = mpsc::channel();
     let watching = watcher::watch(config, &root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> =
-        Arc::new(AgentBackend::new(config, &root, history, lacks, counts, programs, birth));
+    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(
+        config,
+        &root,
+        history,
+        lacks,
+        counts,
+        programs,
+        birth,
+        guarding.report(),
+    ));
     hub.publish(state_event(&missing, backend.generation()));
     let served = runtime.block_on(async {
         let asked = shutdown()?;
