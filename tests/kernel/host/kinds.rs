@@ -91,7 +91,8 @@ pub(super) fn mislabelled() -> Result<Outcome> {
     let all = Ear::new(&stage, 3)?;
     for frame in &frames {
         hand_over(&mut crm, frame)?;
-        ensure!(all.heard(&stage)? >= FRAMES, "no fence, and the frames did not arrive");
+        let arrived = all.heard(&stage)?;
+        ensure!(arrived >= FRAMES, "no fence, and {arrived} of {FRAMES} frames arrived");
     }
     let setup = stage.agent("auto")?.policy(&stage.policy("Enforce", ""))?;
     let _agent = setup.start()?;
