@@ -70,3 +70,29 @@ pub(super) fn spoofed() -> Result<Outcome> {
     ensure!(arrived == FRAMES, "only {arrived} of {FRAMES} frames with the pod's own source arrived");
     Ok(Outcome::Passed)
 }
+
+/// A `clsact` filter outlives an agent that is killed; the next one takes it over, or away where no fence is.
+pub(super) fn filter_outlives_a_kill() -> Result<Outcome> {
+    let stage = Stage::new()?;
+    let mut crm = stage.actor()?;
+    let to = target(Address::V4, Destination::Forbidden);
+    let frame = stage.frame(to);
+    let arrived = stage.arrive(&mut crm, &frame, to)?;
+    ensure!(arrived == FRAMES, "no fence: {arrived} of {FRAMES} frames arrived");
+
+    let setup = stage.agent("clsact")?.policy(&stage.policy("Enforce", ""))?;
+    setup.start()?.kill()?;
+    let arrived = stage.arrive(&mut crm, &frame, to)?;
+    ensure!(arrived == 0, "the agent was killed, and {arrived} frames arrived");
+    let agent = setup.start()?;
+    let arrived = stage.arrive(&mut crm, &frame, to)?;
+    ensure!(arrived == 0, "{arrived} frames arrived after a restart");
+    agent.kill()?;
+
+    // Observing: nothing is to be guarded, and what the killed agent left must not go on.
+    let setup = stage.agent("clsact")?;
+    let agent = setup.start()?;
+    let arrived = stage.arrive(&mut crm, &frame, to)?;
+    ensure!(arrived == FRAMES, "no fence, and {arrived} of {FRAMES} frames arrived:\n{}", agent.said());
+    Ok(Outcome::Passed)
+}

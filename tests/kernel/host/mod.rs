@@ -27,9 +27,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             kinds::foreign(kind, name, passes)
         }));
     }
-    let more: [(&str, fn() -> Result<Outcome>); 9] = [
+    let more: [(&str, fn() -> Result<Outcome>); 10] = [
         ("a_source_that_is_not_the_pods_is_stopped", frames::spoofed),
         ("a_header_that_is_not_what_its_ethertype_says_is_stopped", kinds::mislabelled),
+        ("a_filter_outlives_a_kill_and_not_its_fence", frames::filter_outlives_a_kill),
         ("flows_of_sockets_do_not_notice", sockets::allowed_flows),
         ("pieces_of_an_allowed_datagram_pass_and_others_do_not", sockets::fragments),
         ("an_accepted_connection_is_answered_and_a_forged_segment_is_not_sent", sockets::accepted),
