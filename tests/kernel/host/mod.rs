@@ -4,6 +4,7 @@ mod audit;
 mod covers;
 mod frames;
 mod kinds;
+mod replies;
 mod sockets;
 mod stage;
 
@@ -27,9 +28,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             kinds::foreign(kind, name, passes)
         }));
     }
-    let more: [(&str, fn() -> Result<Outcome>); 10] = [
+    let more: [(&str, fn() -> Result<Outcome>); 11] = [
         ("a_source_that_is_not_the_pods_is_stopped", frames::spoofed),
         ("a_header_that_is_not_what_its_ethertype_says_is_stopped", kinds::mislabelled),
+        ("the_kernels_own_answers_go_where_the_fence_lets_the_pod_send", replies::of_the_kernel),
         ("a_filter_outlives_a_kill_and_not_its_fence", frames::filter_outlives_a_kill),
         ("flows_of_sockets_do_not_notice", sockets::allowed_flows),
         ("pieces_of_an_allowed_datagram_pass_and_others_do_not", sockets::fragments),
