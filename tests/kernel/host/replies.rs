@@ -58,13 +58,21 @@ fn answers(stage: &Stage, from: SocketAddr) -> Result<u64> {
     rustix::io::ioctl_fionbio(&dialler, true)?;
     // Refused or under way: what comes back counts.
     rustix::net::connect(&dialler, &to).ok();
-    let both = stage.sniffer.frames_to(from.ip())?.frames - before;
+    let both = settled(stage, from)? - before;
     ensure!(
         (udp == 0) == (both == udp),
         "{from}: {udp} answers to datagrams, {} to a connection",
         both - udp
     );
     Ok(both)
+}
+
+/// Frames to `from`, when all is on the wire: a question travels to the pod, and only then does its answer set out. Each
+/// flush outlasts one way.
+fn settled(stage: &Stage, from: SocketAddr) -> Result<u64> {
+    stage.sniffer.flush()?;
+    stage.sniffer.flush()?;
+    Ok(stage.sniffer.frames_to(from.ip())?.frames)
 }
 
 fn bound(stage: &Stage, from: SocketAddr, kind: SocketType) -> Result<OwnedFd> {
