@@ -21,7 +21,7 @@ mod watcher;
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -70,9 +70,10 @@ pub fn run(config: &Config) -> Result<()> {
     // Bound first: a second agent on the same socket must fail before it touches the kernel.
     let socket = AgentSocket::bind(&config.socket)?;
     let (cgroups, root) = CgroupFs::find(config.cgroup_root.as_deref())?;
-    readiness::check_node(config, &root)?;
     let cgroups = Arc::new(cgroups);
     cgroups.scan(&root);
+    let lacks = Arc::new(Lacks::default());
+    readiness::look_for_layers(config, &lacks)?;
 
     let lacks = Arc::new(Lacks::default());
     readiness::look_for_layers(config, &lacks)?;
@@ -89,6 +90,16 @@ pub fn run(config: &Config) -> Result<()> {
             Err(error)
         }
     }
+}
+
+/// What was found out before anything is in force.
+struct Node<'a> {
+    config: &'a Config,
+    cgroups: Arc<CgroupFs>,
+    /// Where the hooks are attached.
+    root: PathBuf,
+    lacks: Arc<Lacks>,
+    birth: Birth,
 }
 
 /// From the loaded programs to the moment when somebody asks the agent to end.
@@ -132,6 +143,7 @@ fn live(
     readiness::check_requirements(&missing, config.allow_partial || kernel.took_over)?;
 
     kernel.attach(config.knobs.errno)?;
+    let guarding = guarding::begin(config.host_layer, &mut kernel.ebpf, &history, cgroups, lacks)?;
 
     let counts = Arc::new(ReaderCounts::default());
     let Sources { rings, old, ledger } = kernel.sources()?;
@@ -177,6 +189,25 @@ fn live(
     guarding.end()?;
     flows::join(ending)?;
     Ok(reading)
+}
+
+/// The publisher over the kernel's maps, going on from what an earlier agent left in force.
+fn publisher(node: &Node<'_>, kernel: &mut Kernel, history: &Arc<History>) -> Result<Publisher> {
+    let Node { config, cgroups, root, birth, .. } = node;
+    let maps = kernel.image_maps()?;
+    let tables = IdentityMaps::take(&mut kernel.ebpf)?;
+    let inherited = kernel.inherited.as_ref();
+    let ids = WorkloadIds::kept(&config.state_dir, inherited, cgroups);
+    let top = cgroups.path(root)?;
+    let identities = Identities::new(tables, Arc::clone(cgroups), top, birth.clone(), ids, inherited);
+    let mut publisher =
+        Publisher::new(maps, identities, Arc::clone(history), config.data.clone(), config.knobs);
+    if let Some(inherited) = inherited {
+        tracing::info!(generation = inherited.generation, "an image is in force: taking it over");
+        publisher.resume(inherited);
+        history.inherit(inherited.generation);
+    }
+    Ok(publisher)
 }
 
 /// The reader's thread.

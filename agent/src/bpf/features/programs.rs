@@ -1,12 +1,22 @@
 //! The real programs on this kernel: does each load, with what effort, and does it attach to an empty cgroup.
 
+use std::fs::File;
 use std::path::Path;
 
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program};
+use aya::{EbpfLoader, VerifierLogLevel};
 
 use super::super::attach::{HOOKS, HookProgram, try_attach};
 use super::super::load::LoadError;
 use super::super::verified::{Figures, load_program, load_with_figures};
+use super::{Feature, Presence, Probed};
+
+/// Programs of layers: a kernel that refuses one lacks the layer, and the hooks enforce all the same.
+const LAYERS: [(&str, Feature); 3] = [
+    ("ringfence_cgroup_mkdir", Feature::Birth),
+    ("ringfence_cgroup_release", Feature::Release),
+    ("ringfence_host", Feature::HostLayer),
+];
 
 /// One program.
 #[derive(Clone, Debug)]
@@ -38,26 +48,23 @@ pub fn probe_programs(
         return Err(LoadError::Stub);
     }
     let mut ebpf = EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(object)?;
-    let mut reports: Vec<ProgramReport> = ebpf
-        .programs_mut()
-        .map(|(name, program)| {
-            let (loads, figures) = if figures {
-                match load_with_figures(program) {
-                    Ok(figures) => (Ok(()), Some(figures)),
-                    Err(error) => (Err(error.to_string()), None),
-                }
-            } else {
-                (load_program(program).map_err(|e| e.to_string()), None)
-            };
-            let hook = HOOKS.iter().find(|h| h.program == name).map(|h| h.hook);
-            ProgramReport { name: name.to_owned(), hook, loads, figures, attaches: None }
-        })
-        .collect();
-    if let Some(scratch) = scratch {
-        for report in &mut reports {
-            report.attaches = attaches(&mut ebpf, report, scratch);
-        }
-    }
+    let reports = ebpf.programs_mut().map(|(name, program)| {
+        let (loads, figures) = if figures {
+            match load_with_figures(program) {
+                Ok(figures) => (Ok(()), Some(figures)),
+                Err(error) => (Err(error.to_string()), None),
+            }
+        } else {
+            (load_program(program).map_err(|e| e.to_string()), None)
+        };
+        let hook = HOOKS.iter().find(|h| h.program == name).map(|h| h.hook);
+        let attaches = match (scratch, hook, &loads) {
+            (Some(scratch), Some(hook), Ok(())) => Some(attach(program, hook, scratch)),
+            (None, _, _) | (_, None, _) | (_, _, Err(_)) => None,
+        };
+        ProgramReport { name: name.to_owned(), hook, loads, figures, attaches }
+    });
+    let mut reports: Vec<ProgramReport> = reports.collect();
     reports.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(reports)
 }
