@@ -112,15 +112,6 @@ pub(crate) fn attach(
     Ok(kept)
 }
 
-/// Attaches the program of a hook for as long as the descriptor lives: a trial.
-pub(crate) fn try_attach(ebpf: &Ebpf, root: &Path, hook: &HookProgram) -> Result<OwnedFd, AttachError> {
-    let unreadable = |source| AttachError::Cgroup { path: root.to_owned(), source };
-    let cgroup = File::open(root).map_err(unreadable)?;
-    let place = Place::Cgroup { cgroup: cgroup.as_fd(), id: 0, attach: hook.attach };
-    let refused = |source| AttachError::Refused { name: hook.program, path: root.to_owned(), source };
-    create_link(program(ebpf, hook.program)?, &place).map_err(refused)
-}
-
 /// The descriptor of a loaded program.
 pub(crate) fn program<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, AttachError> {
     let program = ebpf.program(name).ok_or(AttachError::Missing(name))?;

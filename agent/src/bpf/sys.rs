@@ -7,7 +7,7 @@ mod object;
 mod ring;
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 pub(crate) use self::inner::{clear_inner, inner_id, set_inner};
 pub(crate) use self::link::{At, LinkInfo, Place, create_link, link_info, update_link};

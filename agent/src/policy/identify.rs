@@ -84,19 +84,9 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// Over the kernel's tables; nothing is entered yet, but what an earlier agent left. `root` is where the hooks will be
-    /// attached.
+    /// Over the kernel's tables; nothing is entered yet. `root` is where the hooks will be attached.
     #[must_use]
-    pub(crate) fn new(
-        maps: IdentityMaps,
-        cgroups: Arc<CgroupFs>,
-        root: CgroupPath,
-        birth: Birth,
-        ids: WorkloadIds,
-        inherited: Option<&Inherited>,
-    ) -> Self {
-        // Until a policy of our own is in force, subjects are those of the one that is.
-        let subjects = inherited.map(|i| ids.subjects_of(&i.workloads)).unwrap_or_default();
+    pub fn new(maps: IdentityMaps, cgroups: Arc<CgroupFs>, root: CgroupPath, birth: Birth) -> Self {
         Self {
             maps,
             cgroups,
@@ -174,14 +164,14 @@ impl Identities {
     /// socket may have to find its workload anew.
     pub(super) fn settle(&mut self, roll: Roll) -> Result<bool, PublicationError> {
         let changed = self.look(&roll);
-        self.expected.retain(|path| roll.subjects.contains_key(path));
+        let gone: Vec<CgroupPath> =
+            self.expected.iter().filter(|path| !roll.subjects.contains_key(path)).cloned().collect();
         self.roll = roll;
-        // What the kernel holds is asked, not what we remember: an earlier agent may have told it more.
-        let keys: HashSet<PathKey> = self.expected.iter().filter_map(|p| PathKey::of(p.as_str())).collect();
-        for path in self.maps.expected()? {
-            if !keys.contains(&path) {
-                self.maps.unexpect(&path)?;
+        for path in gone {
+            if let Some(key) = PathKey::of(path.as_str()) {
+                self.maps.unexpect(&key)?;
             }
+            self.expected.remove(&path);
         }
         changed
     }

@@ -61,7 +61,7 @@ impl WorkloadIds {
     /// nothing in the kernel remembers any.
     pub(crate) fn kept(state_dir: &Path, inherited: Option<&Inherited>, cgroups: &CgroupFs) -> Self {
         let file = state_dir.join(NAME);
-        let mut ids = Self { file: Some(file.clone()), free: 1, ..Self::default() };
+        let mut ids = Self { file: Some(file.clone()), ..Self::default() };
         let Some(inherited) = inherited else { return ids };
         let in_tables = inherited.identities.iter().chain(&inherited.strangers).map(|(_, id)| *id);
         let in_paths = inherited.paths.iter().map(|(_, id)| *id);
@@ -134,9 +134,6 @@ impl WorkloadIds {
             return;
         }
         let Some(file) = &self.file else { return };
-        if !std::mem::take(&mut self.new) {
-            return;
-        }
         let mut text = String::new();
         for ((path, role), id) in &self.ids {
             // Writing to a String can't fail.
@@ -182,12 +179,6 @@ mod tests {
 
     fn subjects(ids: &mut WorkloadIds, paths: &[&str]) -> Vec<u32> {
         let given = paths.iter().map(|text| ids.number(&path(text), Role::Subject)).collect();
-        ids.keep();
-        given
-    }
-
-    fn given(ids: &mut WorkloadIds, asked: &[(Role, &str)]) -> Vec<u32> {
-        let given = asked.iter().map(|(role, text)| ids.number(*role, &path(text))).collect();
         ids.keep();
         given
     }

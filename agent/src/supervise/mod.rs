@@ -21,7 +21,7 @@ mod watcher;
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -36,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::backend::AgentBackend;
 use self::engine::{Engine, Message, state_event};
 use self::kernel::{Kernel, Sources};
+use self::readiness::Start;
 use crate::bpf::identity::IdentityMaps;
 use crate::bpf::load::kernel_log;
 use crate::config::Config;
@@ -72,12 +73,11 @@ pub fn run(config: &Config) -> Result<()> {
     let (cgroups, root) = CgroupFs::find(config.cgroup_root.as_deref())?;
     let cgroups = Arc::new(cgroups);
     cgroups.scan(&root);
-    let lacks = Arc::new(Lacks::default());
-    readiness::look_for_layers(config, &lacks)?;
 
     let lacks = Arc::new(Lacks::default());
     readiness::look_for_layers(config, &lacks)?;
-    let mut kernel = Kernel::load(config, &root, &cgroups)?;
+    let mut kernel = Kernel::load(config, &root, &cgroups)
+        .context("loading (`ringfence doctor` says what this kernel lacks)")?;
     privileges::loaded()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match live(config, &runtime, socket, &cgroups, &root, &lacks, &mut kernel) {
@@ -92,16 +92,6 @@ pub fn run(config: &Config) -> Result<()> {
     }
 }
 
-/// What was found out before anything is in force.
-struct Node<'a> {
-    config: &'a Config,
-    cgroups: Arc<CgroupFs>,
-    /// Where the hooks are attached.
-    root: PathBuf,
-    lacks: Arc<Lacks>,
-    birth: Birth,
-}
-
 /// From the loaded programs to the moment when somebody asks the agent to end.
 fn live(
     config: &Config,
@@ -112,6 +102,8 @@ fn live(
     lacks: &Arc<Lacks>,
     kernel: &mut Kernel,
 ) -> Result<Reading> {
+    let start = if kernel.took_over { Start::Again } else { Start::First };
+    readiness::check_node(config, root, start)?;
     let hub = Hub::new(&config.node, RING_EVENTS)?;
     let history = Arc::new(History::default());
     let maps = kernel.image_maps()?;
@@ -139,11 +131,9 @@ fn live(
     .ending_flows(asker);
     engine.start()?;
     let missing = engine.first_missing().to_vec();
-    // Only a first start is refused: what was enforced before must not be worse off without an agent.
-    readiness::check_requirements(&missing, config.allow_partial || kernel.took_over)?;
+    readiness::check_requirements(&missing, config.allow_partial, start)?;
 
     kernel.attach(config.knobs.errno)?;
-    let guarding = guarding::begin(config.host_layer, &mut kernel.ebpf, &history, cgroups, lacks)?;
 
     let counts = Arc::new(ReaderCounts::default());
     let Sources { rings, old, ledger } = kernel.sources()?;
@@ -189,25 +179,6 @@ fn live(
     guarding.end()?;
     flows::join(ending)?;
     Ok(reading)
-}
-
-/// The publisher over the kernel's maps, going on from what an earlier agent left in force.
-fn publisher(node: &Node<'_>, kernel: &mut Kernel, history: &Arc<History>) -> Result<Publisher> {
-    let Node { config, cgroups, root, birth, .. } = node;
-    let maps = kernel.image_maps()?;
-    let tables = IdentityMaps::take(&mut kernel.ebpf)?;
-    let inherited = kernel.inherited.as_ref();
-    let ids = WorkloadIds::kept(&config.state_dir, inherited, cgroups);
-    let top = cgroups.path(root)?;
-    let identities = Identities::new(tables, Arc::clone(cgroups), top, birth.clone(), ids, inherited);
-    let mut publisher =
-        Publisher::new(maps, identities, Arc::clone(history), config.data.clone(), config.knobs);
-    if let Some(inherited) = inherited {
-        tracing::info!(generation = inherited.generation, "an image is in force: taking it over");
-        publisher.resume(inherited);
-        history.inherit(inherited.generation);
-    }
-    Ok(publisher)
 }
 
 /// The reader's thread.

@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program};
 use aya::{EbpfLoader, VerifierLogLevel};
 
-use super::super::attach::{HOOKS, HookProgram, try_attach};
+use super::super::attach::HOOKS;
 use super::super::load::LoadError;
 use super::super::verified::{Figures, load_program, load_with_figures};
 use super::{Feature, Presence, Probed};
@@ -69,8 +69,59 @@ pub fn probe_programs(
     Ok(reports)
 }
 
-fn attaches(ebpf: &mut Ebpf, report: &ProgramReport, scratch: &Path) -> Option<Result<(), String>> {
-    let hook: HookProgram = HOOKS.into_iter().find(|h| h.program == report.name)?;
-    report.loads.as_ref().ok()?;
-    Some(try_attach(ebpf, scratch, &hook).map(drop).map_err(|e| e.to_string()))
+/// Attaches a program to a cgroup until the object is dropped.
+#[expect(clippy::wildcard_enum_match_arm, reason = "aya's enum: programs of other types attach to no cgroup")]
+fn attach(program: &mut Program, hook: &str, cgroup: &Path) -> Result<(), String> {
+    let cgroup = File::open(cgroup).map_err(|e| format!("{}: {e}", cgroup.display()))?;
+    // aya's `AllowMultiple` passes a flag that links refuse; a link is always "multi" (aya issue 1078).
+    let mode = CgroupAttachMode::Single;
+    let way = if hook == "ingress" { CgroupSkbAttachType::Ingress } else { CgroupSkbAttachType::Egress };
+    let done = match program {
+        Program::CgroupSkb(p) => p.attach(&cgroup, way, mode).map(drop),
+        Program::CgroupSock(p) => p.attach(&cgroup, mode).map(drop),
+        Program::CgroupSockAddr(p) => p.attach(&cgroup, mode).map(drop),
+        _ => return Err("no program for a cgroup".to_owned()),
+    };
+    done.map_err(|e| e.to_string())
+}
+
+/// The layer that a program is of; `None` for programs without which nothing is enforced.
+#[must_use]
+pub fn layer_of(program: &str) -> Option<Feature> {
+    LAYERS.iter().find(|(name, _)| *name == program).map(|(_, feature)| *feature)
+}
+
+/// A layer whose program is refused is missing, whatever its smallest probe found.
+pub fn take_away_refused_layers(features: &mut [Probed], programs: &[ProgramReport]) {
+    for program in programs.iter().filter(|p| p.loads.is_err()) {
+        let of = features.iter_mut().find(|f| Some(f.feature) == layer_of(&program.name));
+        if let Some(feature) = of {
+            feature.presence = Presence::Missing;
+            feature.detail = format!("the kernel refuses {}", program.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Feature, Presence, Probed, ProgramReport, take_away_refused_layers};
+
+    #[test]
+    fn a_layer_whose_program_is_refused_is_missing_and_no_other() {
+        let program = |name: &str, loads| ProgramReport {
+            name: name.into(),
+            hook: None,
+            loads,
+            figures: None,
+            attaches: None,
+        };
+        let mut features = [Feature::Birth, Feature::Release].map(|f| Probed::found(f, "tried"));
+        let programs = [
+            program("ringfence_cgroup_mkdir", Err("too large".into())),
+            program("ringfence_cgroup_release", Ok(())),
+            program("ringfence_egress", Err("too large".into())),
+        ];
+        take_away_refused_layers(&mut features, &programs);
+        assert_eq!(features.map(|f| f.presence), [Presence::Missing, Presence::Found]);
+    }
 }
