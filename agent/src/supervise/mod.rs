@@ -143,6 +143,7 @@ fn live(
         .watched_by(flows.as_ref().map(Flows::witness));
     let reading = Reading::start(reader)?;
     let guarding = guarding::begin(config, kernel, &history, cgroups, lacks)?;
+    engine.wakes(guarding.waker());
     kernel.settle()?;
 
     let (sender, receiver) = mpsc::channel();
@@ -152,8 +153,9 @@ fn live(
     let (programs, birth) = (kernel.programs.clone(), kernel.birth.clone());
     let problems = flows.as_ref().map(Flows::problems);
     let lacks = Arc::clone(lacks);
-    let backend =
-        AgentBackend::new(config, root, history, lacks, counts, programs, birth).ending_flows(problems);
+    let backend = AgentBackend::new(config, root, history, lacks, counts, programs, birth)
+        .ending_flows(problems)
+        .guarding(guarding.report());
     let backend: Arc<dyn Backend> = Arc::new(backend);
     let ending = flows.map(|f| flows::start(f, Arc::clone(&hub), Arc::clone(&backend))).transpose()?;
     hub.publish(state_event(&missing, backend.generation()));
