@@ -23,6 +23,7 @@ mod load;
 mod observe;
 mod policies;
 mod probe;
+mod protocols;
 mod reload;
 mod scene;
 mod suite;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        protocols::trials(),
         bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

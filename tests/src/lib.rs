@@ -21,6 +21,7 @@
 pub mod actor;
 pub mod agent;
 pub mod cgroup;
+pub mod craft;
 pub mod deadline;
 pub mod demo;
 pub mod errno;
