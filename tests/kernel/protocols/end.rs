@@ -2,9 +2,11 @@
 //! never allowed gets not even that.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use agent_tests::actor::{Actor, Call, Outcome as Ended};
 use agent_tests::craft::Header;
+use agent_tests::deadline::wait_for;
 use agent_tests::frame::TCP;
 use agent_tests::sniffer::Count;
 use agent_tests::sockaddr;
@@ -17,6 +19,8 @@ use crate::flows::{Address, Destination, Flow, PORT, Shape, Use};
 use crate::scene::Scene;
 use crate::suite::{Outcome, Place, trial};
 
+/// How long the kernel may take to try again: it backs off from 200 ms.
+const AGAIN: Duration = Duration::from_secs(20);
 const FIN: u8 = 1;
 const RST: u8 = 4;
 const ACK: u8 = 16;
@@ -24,6 +28,7 @@ const ACK: u8 = 16;
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial(Place::Anywhere, "protocols::the_end_of_a_connection_that_is_blocked_reaches_the_peer", ends),
+        trial(Place::Anywhere, "protocols::no_frame_ends_a_connection_that_is_older_than_the_agent", older),
         trial(Place::Anywhere, "protocols::no_end_of_a_connection_that_never_was_gets_out", scan),
     ]
 }
@@ -33,7 +38,9 @@ pub(super) fn trials() -> Vec<Trial> {
 enum End {
     /// `close`: FIN.
     Close,
-    /// `close` with payload that the fence holds back: RST, by `SO_LINGER` 0.
+    /// `close` with payload that the fence holds back: the FIN is put onto that payload, and stays with it.
+    CloseWithPayload,
+    /// The same with `SO_LINGER` 0: RST, and the payload is given up.
     ResetWithPayload,
 }
 
@@ -42,6 +49,7 @@ fn ends() -> Result<Outcome> {
         (End::Close, Address::V4),
         (End::ResetWithPayload, Address::V4),
         (End::Close, Address::V6),
+        (End::CloseWithPayload, Address::V4),
         (End::ResetWithPayload, Address::V6),
     ] {
         let scene = Scene::new()?;
@@ -57,16 +65,39 @@ fn ends() -> Result<Outcome> {
         let before = arrived()?;
         match end {
             End::Close => flow.close(&mut crm)?,
-            End::ResetWithPayload => {
+            End::CloseWithPayload | End::ResetWithPayload => {
                 ensure!(!flow.exchange(&mut crm, false)?.echoed, "LEAK: an echo after the flip");
                 ensure!(arrived()? == before, "LEAK: before the end of the connection: {:?}", arrived()?);
-                flow.reset(&mut crm)?;
+                if let End::CloseWithPayload = end { flow.close(&mut crm)? } else { flow.reset(&mut crm)? }
             }
         }
         let after = arrived()?;
         ensure!(after.with_payload == before.with_payload, "{end:?}: LEAK: {before:?} to {after:?}");
-        ensure!(after.frames > before.frames, "{end:?} over {address:?}: the peer was told nothing");
+        let is_told = after.frames > before.frames;
+        ensure!(
+            is_told != matches!(end, End::CloseWithPayload),
+            "{end:?} over {address:?}: the peer was told: {is_told}"
+        );
     }
+    Ok(Outcome::Passed)
+}
+
+/// A connection that is older than the agent: whether it ever was allowed, nobody knows.
+fn older() -> Result<Outcome> {
+    let scene = Scene::new()?;
+    let mut crm = scene.crm_actor()?;
+    let shape = Shape { address: Address::V4, used: Use::Tcp };
+    let mut flow = Flow::open(&mut crm, shape, shape.target(Destination::Forbidden, PORT))?;
+    ensure!(flow.exchange(&mut crm, true)?.echoed, "no agent, and no echo");
+    let setup = scene.agent()?.policy(&policy(&scene, "Enforce", &[]))?;
+    let agent = setup.start()?;
+    let arrived = || -> Result<Count> { shape.arrived(&scene.sniffer, Destination::Forbidden, PORT) };
+    let before = arrived()?;
+    flow.close(&mut crm)?;
+    ensure!(arrived()? == before, "LEAK: {before:?} to {:?}", arrived()?);
+    // The mutant: the kernel tries its FIN again, and without the hooks it arrives.
+    agent.stop()?;
+    wait_for("the FIN after the agent has stopped", AGAIN, || Ok((arrived()? != before).then_some(())))?;
     Ok(Outcome::Passed)
 }
 
