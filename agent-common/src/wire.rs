@@ -164,13 +164,15 @@ pub enum Counter {
     CgroupUnread = 8,
     /// New cgroups of subjects that the identity table had no room for: left to the agent.
     CgroupUnnamed = 9,
+    /// Host layer: packets on an interface that is nobody's (any more).
+    NoVeth = 10,
     /// Packets that a network stack needs to live, let through by their form.
-    StackLife = 10,
+    StackLife = 11,
 }
 
 impl Counter {
     /// All counters, by their number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Violations,
         Self::Flows,
         Self::ViolationsLost,
@@ -181,6 +183,7 @@ impl Counter {
         Self::NoImage,
         Self::CgroupUnread,
         Self::CgroupUnnamed,
+        Self::NoVeth,
         Self::StackLife,
     ];
 
@@ -198,6 +201,7 @@ impl Counter {
             Self::NoImage => "no_image",
             Self::CgroupUnread => "cgroup_unread",
             Self::CgroupUnnamed => "cgroup_unnamed",
+            Self::NoVeth => "no_veth",
             Self::StackLife => "stack_life",
         }
     }

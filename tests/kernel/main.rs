@@ -12,16 +12,24 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 mod audit;
+mod birth;
 mod bypass;
+mod degraded;
+mod doctor;
 mod enforce;
 mod errno;
 mod exception;
 mod flip;
 mod flows;
 mod harness;
+mod host;
+mod hybrid;
+mod live;
 mod load;
 mod observe;
+mod pins;
 mod policies;
+mod privileges;
 mod probe;
 mod protocols;
 mod reload;
@@ -48,12 +56,20 @@ fn main() -> ExitCode {
         enforce::trials(),
         audit::trials(),
         errno::trials(),
+        host::trials(),
         exception::trials(),
         observe::trials(),
         reload::trials(),
         flip::trials(),
         protocols::trials(),
+        birth::trials(),
+        live::trials(),
+        doctor::trials(),
+        degraded::trials(),
+        hybrid::trials(),
         bypass::trials(),
+        pins::trials(),
+        privileges::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -15,8 +15,12 @@ use super::hub::Hub;
 use super::model::notice::Lost;
 use super::model::words::{Kind, LostReason};
 use super::model::{Body, Event};
-use crate::bpf::image::KernelCounters;
+use crate::bpf::ledger::{Ledger, Told};
 use crate::bpf::load::KernelLog;
+use crate::bpf::rings::Rings;
+use crate::flows::Witness;
+
+mod resume;
 
 /// The flow ring does not wake anybody; it is looked at this often. It holds 2 MiB: 11,900 events.
 const LOOK: Duration = Duration::from_millis(20);
@@ -25,7 +29,7 @@ const COUNT: Duration = Duration::from_millis(500);
 /// Events handed on at once.
 const BATCH: usize = 1024;
 
-/// What stops 4 and 5 have counted since the start.
+/// What stops 4 to 6 have counted since the maps were made: over all agents that used them.
 #[derive(Debug, Default)]
 pub struct ReaderCounts {
     /// Kernel counters, by [`Counter`], as last read.
@@ -36,30 +40,35 @@ pub struct ReaderCounts {
     pub undecodable: AtomicU64,
     /// Events handed to the hub.
     pub published: AtomicU64,
+    /// Records that an agent had taken and not handed on when it ended.
+    pub died: AtomicU64,
 }
 
-/// Both rings and where their events go.
+/// The rings and where their events go.
 pub struct Reader {
-    violations: RingBuf<MapData>,
-    flows: RingBuf<MapData>,
-    kernel: KernelCounters,
+    rings: Rings,
+    /// Rings of an earlier agent whose maps are not ours.
+    old: Vec<Rings>,
+    ledger: Ledger,
     /// The kernel programs' debug lines; they only come at log level debug.
     logs: Option<KernelLog>,
     enricher: Enricher,
     hub: Arc<Hub>,
     counts: Arc<ReaderCounts>,
+    /// Wants to know which blocked flows the kernel told of.
+    witness: Option<Arc<Witness>>,
     announced: [u64; Counter::ALL.len()],
     undecodable: u64,
     batch: Vec<Event>,
 }
 
 impl Reader {
-    /// A reader over the kernel's rings.
+    /// A reader over the rings of our programs, and over those that an earlier agent left beside.
     #[must_use]
     pub fn new(
-        violations: RingBuf<MapData>,
-        flows: RingBuf<MapData>,
-        kernel: KernelCounters,
+        rings: Rings,
+        old: Vec<Rings>,
+        ledger: Ledger,
         logs: Option<KernelLog>,
         enricher: Enricher,
         hub: Arc<Hub>,
@@ -67,14 +76,34 @@ impl Reader {
     ) -> Self {
         let announced = [0; Counter::ALL.len()];
         let batch = Vec::with_capacity(BATCH);
-        Self { violations, flows, kernel, logs, enricher, hub, counts, announced, undecodable: 0, batch }
+        Self {
+            rings,
+            old,
+            ledger,
+            logs,
+            enricher,
+            hub,
+            counts,
+            witness: None,
+            announced,
+            undecodable: 0,
+            batch,
+        }
+    }
+
+    /// Shows every event to `witness` too.
+    #[must_use]
+    pub fn watched_by(mut self, witness: Option<Arc<Witness>>) -> Self {
+        self.witness = witness;
+        self
     }
 
     /// Reads until told to stop, then what is left.
     pub fn run(mut self, stop: &AtomicBool) {
+        self.resume();
         let mut counted = Instant::now();
         while !stop.load(Ordering::Acquire) {
-            wait(self.violations.as_fd());
+            wait(self.rings.violations.as_fd());
             self.drain();
             if counted.elapsed() >= COUNT {
                 counted = Instant::now();
@@ -90,13 +119,19 @@ impl Reader {
     fn drain(&mut self) {
         self.enricher.refresh();
         loop {
-            let violations = take(&mut self.violations, &mut self.enricher, &mut self.batch, &self.counts);
-            let flows = take(&mut self.flows, &mut self.enricher, &mut self.batch, &self.counts);
+            let witness = self.witness.as_deref();
+            let violations =
+                take(&mut self.rings.violations, &mut self.enricher, &mut self.batch, &self.counts, witness);
+            let flows = take(&mut self.rings.flows, &mut self.enricher, &mut self.batch, &self.counts, None);
             if !self.batch.is_empty() {
                 let events = self.batch.len() as u64;
                 self.hub.publish_all(self.batch.drain(..));
                 self.counts.published.fetch_add(events, Ordering::Relaxed);
             }
+            if let (Some(witness), false) = (witness, violations) {
+                witness.emptied();
+            }
+            self.ledger.tell(&self.told());
             if !violations && !flows {
                 return;
             }
@@ -106,7 +141,7 @@ impl Reader {
     /// What never reached a ring is announced in the stream: counted by the kernel, one event a reason.
     fn tell_losses(&mut self) {
         for (at, what) in Counter::ALL.into_iter().enumerate() {
-            let now = match self.kernel.get(what) {
+            let now = match self.rings.counters.get(what) {
                 Ok(count) => count,
                 Err(error) => {
                     tracing::error!(%error, counter = what.name(), "a kernel counter can't be read");
@@ -118,6 +153,7 @@ impl Reader {
             self.announced[at] = now;
             if let (Some((reason, kind)), true) = (loss(what), more > 0) {
                 self.tell(reason, kind, more);
+                self.ledger.announced(what, now);
             }
         }
         let undecodable = self.counts.undecodable.load(Ordering::Relaxed);
@@ -125,6 +161,17 @@ impl Reader {
         self.undecodable = undecodable;
         if more > 0 {
             self.tell(LostReason::Decode, None, more);
+        }
+    }
+
+    /// What became of the records so far.
+    fn told(&self) -> Told {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        Told {
+            published: count(&self.counts.published),
+            undecodable: count(&self.counts.undecodable),
+            died: count(&self.counts.died),
+            announced: self.announced,
         }
     }
 
@@ -148,6 +195,7 @@ const fn loss(what: Counter) -> Option<(LostReason, Option<Kind>)> {
         | Counter::NoImage
         | Counter::CgroupUnread
         | Counter::CgroupUnnamed
+        | Counter::NoVeth
         | Counter::StackLife => None,
     }
 }
@@ -166,13 +214,19 @@ fn take(
     enricher: &mut Enricher,
     batch: &mut Vec<Event>,
     counts: &ReaderCounts,
+    witness: Option<&Witness>,
 ) -> bool {
     let mut taken = 0;
     while taken < BATCH {
         let Some(record) = ring.next() else { break };
         taken += 1;
         match wire::Event::decode(&record) {
-            Ok(event) => batch.push(enricher.enrich(&event)),
+            Ok(event) => {
+                if let Some(witness) = witness {
+                    witness.saw(&event);
+                }
+                batch.push(enricher.enrich(&event));
+            }
             Err(error) => {
                 counts.undecodable.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, "a record of the kernel does not decode");

@@ -20,6 +20,7 @@ use crate::events::enrich::{mode, place};
 use crate::events::model::flow::FenceOutcome;
 use crate::events::model::words::{LostReason, Mode, Reason, State, Verdict};
 use crate::events::reader::ReaderCounts;
+use crate::flows::Problems;
 use crate::grpc::backend::{
     AgentStatus, Backend, DataSet, Document, Explanation, FenceList, FenceSummary, Finding, FindingLevel,
     LookupAnswer, LostCount, ProgramStatus, Question, StopCounts, UnknownJurisdiction, Validation,
@@ -28,7 +29,7 @@ use crate::places::{COUNTRY_NOTICE, Found, Groups, Layer};
 use crate::policy::explain::{self, explain};
 use crate::policy::host_view::HostView;
 use crate::policy::in_force::{History, InForce};
-use crate::policy::lacks::Lacks;
+use crate::policy::lacks::{Lacks, Missing};
 use crate::policy::schema::Subject;
 use crate::policy::source::SourceFile;
 use crate::policy::target::Target;
@@ -45,6 +46,7 @@ pub(super) struct AgentBackend {
     started: Timestamp,
     builtin_db: bool,
     errno: u32,
+    flows: Option<Arc<Problems>>,
 }
 
 impl AgentBackend {
@@ -67,11 +69,24 @@ impl AgentBackend {
             started: Timestamp::now(),
             builtin_db: config.data.country_db.is_none(),
             errno: config.knobs.errno,
+            flows: None,
         }
+    }
+
+    /// Says in its status what keeps flows from being ended.
+    pub(super) fn ending_flows(mut self, problems: Option<Arc<Problems>>) -> Self {
+        self.flows = problems;
+        self
     }
 
     fn now(&self) -> Option<Arc<InForce>> {
         self.history.now()
+    }
+
+    fn details(&self, missing: &[Missing], now: Option<&InForce>) -> Vec<String> {
+        let missing = missing.iter().map(ToString::to_string);
+        let warnings = now.into_iter().flat_map(|f| f.manifest.table.warnings.iter().cloned());
+        missing.chain(warnings).chain(self.flows.iter().flat_map(|f| f.now())).collect()
     }
 
     fn stops(&self) -> Vec<StopCounts> {
@@ -97,9 +112,9 @@ impl AgentBackend {
             },
             StopCounts {
                 stop: "enrich".into(),
-                events_in: published,
+                events_in: taken.saturating_sub(undecodable),
                 events_out: published,
-                lost: Vec::new(),
+                lost: lose(LostReason::AgentEnded, self.counts.died.load(Ordering::Relaxed)),
             },
         ]
     }
@@ -107,7 +122,7 @@ impl AgentBackend {
 
 impl Backend for AgentBackend {
     fn generation(&self) -> u64 {
-        self.now().map_or(0, |f| f.manifest.generation.into())
+        self.now().map_or(self.history.inherited(), |f| f.manifest.generation).into()
     }
 
     fn status(&self) -> AgentStatus {
@@ -123,16 +138,15 @@ impl Backend for AgentBackend {
             })
             .collect();
         let missing = now.as_ref().map(|f| self.lacks.missing(&f.set)).unwrap_or_default();
-        let state = match (&now, missing.is_empty()) {
-            (None, _) => State::Starting,
-            (Some(_), true) => State::Ready,
-            (Some(_), false) => State::Degraded,
+        let state = match (&now, self.history.inherited()) {
+            (None, 0) => State::Starting,
+            (Some(_), _) if missing.is_empty() => State::Ready,
+            (Some(_) | None, _) => State::Degraded,
         };
-        let warnings = now.iter().flat_map(|f| f.manifest.table.warnings.iter().cloned());
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             state,
-            details: missing.iter().map(ToString::to_string).chain(warnings).collect(),
+            details: self.details(&missing, now.as_deref()),
             started: self.started,
             cgroup_root: self.root.clone(),
             generation: self.generation(),

@@ -14,6 +14,7 @@ use crate::events::hub::Hub;
 use crate::events::model::notice::{FenceRef, NodeState, PolicyChange};
 use crate::events::model::words::{PolicyOutcome, State};
 use crate::events::model::{Body, Event};
+use crate::flows::Asker;
 use crate::identity::cgroups::CgroupFs;
 use crate::places::Groups;
 use crate::policy::in_force::InForce;
@@ -57,6 +58,8 @@ pub(super) struct Engine {
     clock: Clock,
     next_boundary: Option<Timestamp>,
     looked: Instant,
+    /// Ends flows that are now blocked.
+    flows: Option<Asker>,
 }
 
 impl Engine {
@@ -87,11 +90,39 @@ impl Engine {
             clock: Clock::read(),
             next_boundary: None,
             looked: Instant::now(),
+            flows: None,
         })
     }
 
-    /// The first image: from the files, else from the last good documents, else not at all.
+    /// Has flows ended that a publication blocks.
+    pub(super) fn ending_flows(mut self, flows: Option<Asker>) -> Self {
+        self.flows = flows;
+        self
+    }
+
+    fn end_flows(&self) {
+        self.flows.iter().for_each(Asker::ask);
+    }
+
+    /// The first image: from the files, else from the last good documents. Without either the start fails, but for an
+    /// agent that took over an image: that one stays in force, and what is wrong is said.
     pub(super) fn start(&mut self) -> Result<()> {
+        let inherited = self.publisher.inherited_generation();
+        match self.first_image() {
+            Err(error) if inherited != 0 => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    generation = inherited,
+                    "no image of our own: that of the agent before stays in force"
+                );
+                self.tell(PolicyOutcome::Refused, Some(format!("{error:#}")));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn first_image(&mut self) -> Result<()> {
         let Some(path) = self.policy.clone() else {
             self.publish(PolicySet::empty(self.groups.clone()), &[], false)?;
             tracing::info!("no --policy: observing every workload, blocking nothing");
@@ -224,6 +255,7 @@ impl Engine {
             tracing::warn!("{warning}");
         }
         self.tell(PolicyOutcome::Published, self.keep(files));
+        self.end_flows();
         Ok(())
     }
 
@@ -252,8 +284,11 @@ impl Engine {
         for path in paths {
             self.cgroups.scan(path);
         }
-        if let Err(error) = self.publisher.follow_cgroups(paths) {
-            tracing::error!(%error, cgroup = %self.root.display(), "following cgroups");
+        match self.publisher.follow_cgroups(paths) {
+            // Its programs may have opened flows before it was known.
+            Ok(true) => self.end_flows(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, cgroup = %self.root.display(), "following cgroups"),
         }
     }
 
@@ -278,7 +313,10 @@ impl Engine {
         let now = self.publisher.in_force();
         let change = PolicyChange {
             outcome,
-            generation: now.as_ref().map_or(0, |f| f.manifest.generation.into()),
+            generation: now
+                .as_ref()
+                .map_or(self.publisher.inherited_generation(), |f| f.manifest.generation)
+                .into(),
             fences: now.map_or_else(|| Arc::new([]) as Arc<[FenceRef]>, |f| fence_refs(&f)),
             detail: detail.map(Arc::from),
         };
