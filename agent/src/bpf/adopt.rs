@@ -127,9 +127,14 @@ fn policy_in_force(maps: &Path) -> Result<Mapped<Policy>, Unusable> {
     Err(Unusable::NoPolicy)
 }
 
+/// Whether a pin of the maps' directory is that of a policy in force.
+pub(super) fn is_policy(path: &Path) -> bool {
+    name(path).starts_with(POLICY)
+}
+
 fn policy_pins(maps: &Path) -> Result<Vec<PathBuf>, PinError> {
     let mut pins = entries(maps)?;
-    pins.retain(|path| name(path).starts_with(POLICY));
+    pins.retain(|path| is_policy(path));
     Ok(pins)
 }
 

@@ -69,6 +69,22 @@ impl KeptLink {
         matches!((pinned(), self.info()), (Ok(pin), Ok(own)) if pin.id == own.id)
     }
 
+    /// Whether it is where it should be.
+    pub(crate) fn is_at(&self, place: &Place<'_>) -> bool {
+        self.info().is_ok_and(|info| place.holds(&info))
+    }
+
+    /// Gives it its program back. Cgroup and tcx links only.
+    pub(crate) fn give_back(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        sys::update_link(self.fd.as_fd(), program)
+    }
+
+    /// Attaches anew what was detached. Held from now on; its pin is still that of the dead link.
+    pub(crate) fn attach_again(&mut self, program: BorrowedFd<'_>, place: &Place<'_>) -> io::Result<()> {
+        self.fd = sys::create_link(program, place)?;
+        Ok(())
+    }
+
     /// Pins it again, after somebody removed the pin.
     pub(crate) fn pin_again(&self) -> Result<(), PinError> {
         forget(&self.path)?;
