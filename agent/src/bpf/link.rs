@@ -15,7 +15,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::pin::{PinDirectory, PinError, forget, step};
 use super::sys::{self, At, LinkInfo};
@@ -55,6 +55,11 @@ impl KeptLink {
         sys::link_info(self.fd.as_fd())
     }
 
+    /// Where it is pinned.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes the place of the link that had the name before.
     pub(crate) fn settle(&mut self) -> Result<(), PinError> {
         let Some(beside) = &self.beside else { return Ok(()) };
@@ -67,11 +72,6 @@ impl KeptLink {
     pub(crate) fn is_pinned(&self) -> bool {
         let pinned = || sys::link_info(sys::open_pin(&self.path)?.as_fd());
         matches!((pinned(), self.info()), (Ok(pin), Ok(own)) if pin.id == own.id)
-    }
-
-    /// Whether it is where it should be.
-    pub(crate) fn is_at(&self, place: &Place<'_>) -> bool {
-        self.info().is_ok_and(|info| place.holds(&info))
     }
 
     /// Gives it its program back. Cgroup and tcx links only.

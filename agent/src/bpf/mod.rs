@@ -11,6 +11,7 @@ pub mod features;
 pub mod host;
 pub mod identity;
 pub mod image;
+pub(crate) mod image_watch;
 pub(crate) mod keepsake;
 pub mod ledger;
 pub(crate) mod link;

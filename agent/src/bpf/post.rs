@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::attach::{AttachError, HOOKS, program};
 use super::birth::tracepoints;
 use super::link::{KeptLink, Place};
-use super::pin::PinError;
+use super::pin::{PinError, step};
 use super::sys;
 
 /// Something that was wrong with a link, and what became of it.
@@ -26,7 +26,7 @@ pub(crate) struct Wrong {
     /// How it was found.
     pub(crate) found: String,
     /// Why it could not be put right; `None`: it was.
-    pub(crate) failed: Option<String>,
+    pub(crate) failed: Option<io::Error>,
 }
 
 /// Why nothing can be said of a hook.
@@ -59,6 +59,7 @@ pub(crate) struct Post {
 #[derive(Debug)]
 enum Spot {
     Cgroup { cgroup: Arc<File>, id: u64, attach: u32 },
+    Tcx { interface: u32, attach: u32 },
     Tracepoint { name: CString },
 }
 
@@ -68,6 +69,7 @@ impl Spot {
             Self::Cgroup { cgroup, id, attach } => {
                 Place::Cgroup { cgroup: cgroup.as_fd(), id: *id, attach: *attach }
             }
+            Self::Tcx { interface, attach } => Place::Tcx { interface: *interface, attach: *attach },
             Self::Tracepoint { name } => Place::Tracepoint { name },
         }
     }
@@ -99,6 +101,21 @@ pub(crate) fn posts(ebpf: &Ebpf, root: &Path, mut links: Vec<KeptLink>) -> Resul
 }
 
 impl Post {
+    /// A guard of an interface.
+    pub(super) fn tcx(
+        link: KeptLink,
+        program: BorrowedFd<'_>,
+        interface: u32,
+        attach: u32,
+    ) -> Result<Self, PinError> {
+        let held = || -> io::Result<_> {
+            let [_, id, ..] = sys::identity(program)?;
+            Ok((program.try_clone_to_owned()?, id))
+        };
+        let (program, id) = held().map_err(step("holding the program of", link.path()))?;
+        Ok(Self { link, program, id, spot: Spot::Tcx { interface, attach } })
+    }
+
     /// Name of the link.
     pub(crate) fn name(&self) -> &str {
         &self.link.name
@@ -116,7 +133,7 @@ impl Post {
             Ok(info) => info,
             Err(error) => {
                 let found = "the kernel does not say what has become of it".to_owned();
-                return Some(Wrong { found, failed: Some(error.to_string()) });
+                return Some(Wrong { found, failed: Some(error) });
             }
         };
         if !place.holds(&info) {
@@ -148,6 +165,6 @@ impl Post {
 
 impl Wrong {
     fn of(found: String, mended: io::Result<()>) -> Self {
-        Self { found, failed: mended.err().map(|error| error.to_string()) }
+        Self { found, failed: mended.err() }
     }
 }
