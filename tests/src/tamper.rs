@@ -70,15 +70,14 @@ pub fn replace(id: u32, program: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Empties slot 0 of a pinned map of maps.
+/// Empties a slot of a pinned map of maps.
 ///
 /// # Errors
 /// It is not there, or the kernel refuses.
-pub fn empty_slot(path: &Path) -> Result<()> {
+pub fn empty_slot(path: &Path, slot: u32) -> Result<()> {
     let map = MapData::from_pin(path)?;
-    let key = 0u32;
     let fd = std::os::fd::AsFd::as_fd(map.fd()).as_raw_fd().unsigned_abs();
-    bpf(MAP_DELETE, [pair(fd, 0), std::ptr::from_ref(&key) as u64, 0, 0]).context("emptying slot 0")?;
+    bpf(MAP_DELETE, [pair(fd, 0), std::ptr::from_ref(&slot) as u64, 0, 0]).context("emptying a slot")?;
     Ok(())
 }
 

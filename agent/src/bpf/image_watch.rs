@@ -62,8 +62,8 @@ impl ImageWatch {
             sys::open_pin(&path).map_err(step("opening", &path))
         };
         let path = pins.maps().join("CONTROL");
-        let control = control(open("CONTROL")?)
-            .map_err(|error| step("opening", &path)(io::Error::other(error)))?;
+        let control =
+            control(open("CONTROL")?).map_err(|error| step("opening", &path)(io::Error::other(error)))?;
         Ok(Self {
             policies: open("POLICIES")?,
             indexes: open("INDEXES")?,
@@ -76,7 +76,8 @@ impl ImageWatch {
     /// The first thing that is not as it should be, for the image that should be in force. `None` for an earlier agent's
     /// image: nobody knows its policy, only the secrets are looked at.
     pub(crate) fn look(&self, image: Option<(&PublishedPolicy, &PublishedIndex)>) -> Option<Other> {
-        let result = self.control().and_then(|()| image.map_or(Ok(()), |(policy, index)| self.image(policy, index)));
+        let result =
+            self.control().and_then(|()| image.map_or(Ok(()), |(policy, index)| self.image(policy, index)));
         result.err()
     }
 

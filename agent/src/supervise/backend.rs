@@ -178,7 +178,12 @@ impl Backend for AgentBackend {
             cgroup_root: self.root.clone(),
             generation: self.generation(),
             fences: now.as_deref().map_or_else(|| Arc::new([]) as Arc<[_]>, fence_refs),
-            programs: HOOKS.iter().map(|h| self.program(*h)).chain(self.births()).chain(self.watchdog()).collect(),
+            programs: HOOKS
+                .iter()
+                .map(|h| self.program(*h))
+                .chain(self.births())
+                .chain(self.watchdog())
+                .collect(),
             data_sets,
             stops: self.stops(),
             interfaces: self.host_layer.interfaces(),

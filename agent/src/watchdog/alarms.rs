@@ -106,7 +106,10 @@ impl Alarms {
     pub fn summary(&self) -> String {
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
         let (looks, found, repaired) = (count(&self.looks), count(&self.found), count(&self.repaired));
-        format!("{looks} looks, tampering found {found}, repaired {repaired}; the canary {}", lock(&self.canary))
+        format!(
+            "{looks} looks, tampering found {found}, repaired {repaired}; the canary {}",
+            lock(&self.canary)
+        )
     }
 
     /// A look was taken.
@@ -171,6 +174,10 @@ mod tests {
         assert!(alarms.problems().is_empty());
         assert_eq!(alarms.notes(), ["somebody else is here"]);
         assert_eq!(hub.head(), 3);
-        assert!(alarms.summary().starts_with("0 looks, tampering found 3, repaired 1; "), "{}", alarms.summary());
+        assert!(
+            alarms.summary().starts_with("0 looks, tampering found 3, repaired 1; "),
+            "{}",
+            alarms.summary()
+        );
     }
 }

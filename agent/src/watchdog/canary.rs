@@ -69,7 +69,8 @@ fn is_below(path: &str, root: &str) -> bool {
 
 fn send(errno: i32) -> Fate {
     let v4 = Ipv4Addr::from((CANARY.lo & u64::from(u32::MAX)) as u32);
-    let (v4, v6) = (SocketAddr::from((v4, CONNECT_PORT)), SocketAddr::from((v4.to_ipv6_mapped(), CONNECT_PORT)));
+    let (v4, v6) =
+        (SocketAddr::from((v4, CONNECT_PORT)), SocketAddr::from((v4.to_ipv6_mapped(), CONNECT_PORT)));
     let sent = SocketAddr::new(v4.ip(), SEND_PORT);
     let any = |to: &SocketAddr| match to {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
