@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use agent_tests::actor::Actor;
 use agent_tests::agent::{Agent, Privileges, Setup};
+use agent_tests::cgroup::Cgroup;
 use agent_tests::deadline::wait_for;
 use agent_tests::events::{Event, Watch};
 use anyhow::{Context, Result, ensure};
@@ -37,6 +38,8 @@ struct Guarded {
     watch: Watch,
     agent: Agent,
     setup: Setup,
+    /// The agent's own cgroup; goes before its parent.
+    home: Option<Cgroup>,
     scene: Scene,
 }
 
@@ -63,7 +66,7 @@ impl Guarded {
         let setup = more(setup.privileges(Privileges::Only(&NEEDED)), &scene)?;
         let agent = setup.start()?;
         let watch = agent.watch(&["--all"])?;
-        let mut guarded = Self { crm, watch, agent, setup, scene };
+        let mut guarded = Self { crm, watch, agent, setup, home: None, scene };
         guarded.looked(1)?;
         guarded.holds("at first")?;
         Ok(guarded)

@@ -190,13 +190,13 @@ impl PolicyPin {
 
     /// Whether this policy is pinned under its generation.
     pub(super) fn holds(&self, policy: &PublishedPolicy) -> bool {
-        let pinned = sys::open_pin(&self.at(policy.head.generation)).and_then(|fd| sys::map_info(fd.as_fd()));
+        let pinned = sys::open_pin(&self.at(policy.generation())).and_then(|fd| sys::map_info(fd.as_fd()));
         matches!((pinned, policy.id()), (Ok(pinned), Ok(ours)) if pinned.id == ours)
     }
 
     /// Pins it again.
     pub(super) fn again(&self, policy: &PublishedPolicy) -> Result<(), PinError> {
-        self.coming(policy.head.generation, policy.mapped())
+        self.coming(policy.generation(), policy.mapped())
     }
 
     /// Removes the pins of all others.

@@ -77,6 +77,8 @@ impl NewPolicy {
 #[derive(Clone)]
 pub struct PublishedPolicy {
     map: Arc<Mapped<Policy>>,
+    /// As published, whatever somebody writes into the map.
+    generation: u32,
     digest: u64,
 }
 
@@ -89,7 +91,7 @@ impl Deref for PublishedPolicy {
 
 impl PublishedPolicy {
     fn new(map: Mapped<Policy>) -> Self {
-        Self { digest: digest(&map), map: Arc::new(map) }
+        Self { generation: map.head.generation, digest: digest(&map), map: Arc::new(map) }
     }
 
     /// The kernel's id of its map.
@@ -100,6 +102,11 @@ impl PublishedPolicy {
     /// Nobody has written to what decides most: head, kinds of places, workloads, sets and fences.
     pub(crate) fn is_whole(&self) -> bool {
         digest(&self.map) == self.digest
+    }
+
+    /// Its generation when it was published.
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
     }
 
     pub(super) fn mapped(&self) -> &Mapped<Policy> {
@@ -268,8 +275,12 @@ impl ImageMaps {
         let old = std::mem::replace(&mut self.slot, staged.slot);
         let first = self.index.replace(staged.index.clone()).is_none() && !self.inherited;
         self.inherited = false;
-        if staged.slot != old && !first {
-            clear_inner(self.indexes.fd().as_fd(), old).map_err(kernel("free the old place index"))?;
+        // The image is in force: what fails from here on is no failure to publish.
+        if staged.slot != old
+            && !first
+            && let Err(error) = clear_inner(self.indexes.fd().as_fd(), old)
+        {
+            tracing::warn!(%error, "the old place index can't be freed: it holds 12 MiB, or somebody else freed it");
         }
         Ok(())
     }
