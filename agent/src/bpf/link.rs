@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use super::pin::{PinDirectory, PinError, forget, step};
+use super::pin::{PinDirectory, PinError, detach, forget, step};
 use super::sys::{self, At, LinkInfo};
 
 pub(crate) use super::sys::Place;
@@ -120,8 +120,8 @@ impl PinDirectory {
 
     /// Detaches what is pinned under a name; true if something was.
     pub(crate) fn unlink(&self, name: &str) -> Result<bool, PinError> {
-        forget(&self.link_path(&format!("{name}{BESIDE}")))?;
-        forget(&self.link_path(name))
+        detach(&self.link_path(&format!("{name}{BESIDE}")))?;
+        detach(&self.link_path(name))
     }
 
     /// The link that is pinned under a name.
