@@ -23,7 +23,7 @@ pub enum AttachError {
         /// Which one.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The object lacks a program.
     #[error("the kernel object has no program {0}: object and agent are of different builds")]
