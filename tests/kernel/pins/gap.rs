@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 
 use crate::flows::{Address, Destination, PORT, Shape, Use};
-use crate::policies::eea_only;
+use crate::policies::{FENCE, eea_only};
 use crate::scene::Scene;
 use crate::suite::{Outcome, Place, trial};
 
@@ -85,6 +85,14 @@ fn seen(agent: &Agent) -> Result<Seen> {
         Ok((flows >= delivered && sum(&events) >= lost).then_some(()))
     })?;
     let events = watch.events();
+    for event in events.iter().filter(|e| e.is("kind", "flow")) {
+        // Decided by the dead agent's image, which was of the same documents.
+        ensure!(
+            event.is("fence", FENCE) && event.is("country", "DE"),
+            "an event without its names: {}",
+            event.0
+        );
+    }
     let flows = events.iter().filter(|e| e.is("kind", "flow")).count() as u64;
     Ok(Seen { delivered, lost, flows, announced: sum(&events) })
 }

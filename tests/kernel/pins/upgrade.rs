@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let same = "pins::upgrades_to_the_same_layout_under_flood_leak_nothing_and_break_nothing";
     let other = "pins::upgrades_to_another_layout_and_back_under_flood_leak_nothing_and_break_nothing";
     vec![
-        trial(Place::Anywhere, same, || Ok(run(&[binary()?])?)),
+        trial(Place::Anywhere, same, || run(&[binary()?])),
         trial(Place::Anywhere, other, || match other_binary()? {
             Some(other) => run(&[binary()?, other]),
             None => Ok(Outcome::Skipped("no second agent: RINGFENCE_BIN_OTHER is not set".into())),
