@@ -168,7 +168,11 @@ impl Setup {
     /// # Errors
     /// It cannot be started.
     pub fn uninstall(&self) -> Result<(Option<i32>, String)> {
-        let output = Command::new(&self.binary).args(["uninstall", "--bpffs"]).arg(self.pins()).output()?;
+        let mut command = Command::new(&self.binary);
+        if let Some(namespace) = &self.namespace {
+            enter(&mut command, namespace.try_clone()?);
+        }
+        let output = command.args(["uninstall", "--bpffs"]).arg(self.pins()).output()?;
         let said = [output.stdout, output.stderr].concat();
         Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
     }

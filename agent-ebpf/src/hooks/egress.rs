@@ -159,7 +159,7 @@ fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp:
         let verdict = decide_only(image, ask);
         if !verdict.blocked() {
             ask.now = coarse();
-            vouch(image, skb, ask, verdict);
+            vouch(image, skb, ask);
         }
         return ret(verdict);
     }
@@ -184,7 +184,7 @@ fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp:
     {
         return DROP;
     }
-    vouch(image, skb, ask, verdict);
+    vouch(image, skb, ask);
     tally(skb, state, at, tcp);
     if tcp.is_last() {
         let rings = Rings::new(image, Hook::Egress as u32);

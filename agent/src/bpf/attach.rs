@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,6 @@ use thiserror::Error;
 
 use super::link::{KeptLink, Place};
 use super::pin::{PinDirectory, PinError};
-use super::sys::create_link;
 
 /// Why a program is not attached.
 #[derive(Debug, Error)]
@@ -35,16 +34,6 @@ pub enum AttachError {
         name: &'static str,
         /// What aya said.
         source: ProgramError,
-    },
-    /// The kernel refused.
-    #[error("attach {name} to {}: {source}", path.display())]
-    Refused {
-        /// The program.
-        name: &'static str,
-        /// The cgroup.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
     },
     /// The link can't be made, kept or given its program.
     #[error(transparent)]
@@ -110,15 +99,6 @@ pub(crate) fn attach(
         pins.keep_program(hook.program, program(ebpf, hook.program)?)?;
     }
     Ok(kept)
-}
-
-/// Attaches the program of a hook for as long as the descriptor lives: a trial.
-pub(crate) fn try_attach(ebpf: &Ebpf, root: &Path, hook: &HookProgram) -> Result<OwnedFd, AttachError> {
-    let unreadable = |source| AttachError::Cgroup { path: root.to_owned(), source };
-    let cgroup = File::open(root).map_err(unreadable)?;
-    let place = Place::Cgroup { cgroup: cgroup.as_fd(), id: 0, attach: hook.attach };
-    let refused = |source| AttachError::Refused { name: hook.program, path: root.to_owned(), source };
-    create_link(program(ebpf, hook.program)?, &place).map_err(refused)
 }
 
 /// The descriptor of a loaded program.

@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use super::clsact;
 use super::netlink::{Netlink, NetlinkError};
-use super::report::How;
 use crate::bpf::host::{HostProgram, interface_of, link_name};
 use crate::bpf::link::KeptLink;
 use crate::bpf::pin::{PinDirectory, PinError};
+use crate::events::model::words::Guard;
 
 /// How a program gets to an interface: tried, not looked up by version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +66,14 @@ pub fn release_filters(pins: &PinDirectory) -> Result<usize, GuardError> {
 
 /// A program at an interface.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct Attached {
     /// What the kernel side knows of the interface.
     pub(super) veth: Veth,
     /// A tcx link; a filter has none.
     link: Option<KeptLink>,
 }
 
-impl Guard {
+impl Attached {
     /// Attaches the program to an interface that is assigned already.
     pub(super) fn attach(
         method: &mut Method,
@@ -95,7 +95,7 @@ impl Guard {
         Ok(Self { veth, link: None })
     }
 
-    pub(super) const fn how(&self) -> How {
-        if self.link.is_some() { How::Tcx } else { How::Clsact }
+    pub(super) const fn guard(&self) -> Guard {
+        if self.link.is_some() { Guard::Tcx } else { Guard::Clsact }
     }
 }

@@ -11,14 +11,15 @@ use agent_common::host::{OWN_ADDRESSES, Veth, veth_flags};
 use thiserror::Error;
 
 use super::census::{self, Census, Netns, Subject};
-use super::guard::{Guard, GuardError, Method, left, release};
+use super::guard::{Attached, GuardError, Method, left, release};
 use super::netlink::{Netlink, NetlinkError};
 use super::plan::{Facts, Gap, Home, Seat, plan};
-use super::report::{How, Interface, Report};
+use super::report::{Interface, Report};
 use super::rtnl::{Link, addresses, links, namespace_of};
 use super::wait::{Wait, Waker};
 use crate::bpf::host::{HostError, HostMaps, HostProgram};
 use crate::bpf::pin::{PinDirectory, PinError};
+use crate::events::model::words::Guard;
 use crate::identity::cgroups::{CgroupError, CgroupFs};
 use crate::policy::in_force::{History, InForce};
 use crate::policy::lacks::{Lack, Lacks, Scope};
@@ -63,7 +64,7 @@ pub struct Keeper {
     lacks: Arc<Lacks>,
     report: Arc<Report>,
     /// By interface index.
-    guards: BTreeMap<u32, Guard>,
+    guards: BTreeMap<u32, Attached>,
     /// Strangers of the last look.
     strangers: BTreeMap<Netns, u32>,
     /// Fences that required it and did not have it, after the last look.
@@ -245,9 +246,9 @@ impl Keeper {
             }
             let netlink = &mut self.netlink;
             let (program, pins) = (&self.program, &self.pins);
-            match Guard::attach(&mut self.method, program, pins, netlink, target.index, veth) {
+            match Attached::attach(&mut self.method, program, pins, netlink, target.index, veth) {
                 Ok(guard) => {
-                    let (interface, how) = (target.name.as_str(), guard.how().as_str());
+                    let (interface, how) = (target.name.as_str(), guard.guard().as_str());
                     tracing::info!(interface, how, workload = entry.path.as_str(), "host layer: guarded");
                     self.guards.insert(target.index, guard);
                     seat.guard.push(target);
@@ -268,7 +269,7 @@ impl Keeper {
             let Some(entry) = now.manifest.workload(seat.workload) else { continue };
             let workload = entry.path.as_str();
             for target in &seat.guard {
-                let how = self.guards.get(&target.index).map_or(How::None, Guard::how);
+                let how = self.guards.get(&target.index).map_or(Guard::None, Attached::guard);
                 interfaces.push(Interface::guarded(workload, target, how, self.maps.counts(target.index)));
             }
             interfaces.extend(seat.gaps.iter().map(|gap| Interface::missing(workload, gap)));

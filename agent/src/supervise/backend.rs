@@ -25,6 +25,7 @@ use crate::grpc::backend::{
     AgentStatus, Backend, DataSet, Document, Explanation, FenceList, FenceSummary, Finding, FindingLevel,
     LookupAnswer, LostCount, ProgramStatus, Question, StopCounts, UnknownJurisdiction, Validation,
 };
+use crate::hostlayer::report::Report;
 use crate::places::{COUNTRY_NOTICE, Found, Groups, Layer};
 use crate::policy::explain::{self, explain};
 use crate::policy::host_view::HostView;
@@ -42,6 +43,7 @@ pub(super) struct AgentBackend {
     counts: Arc<ReaderCounts>,
     programs: Vec<Loaded>,
     birth: Birth,
+    host_layer: Arc<Report>,
     root: String,
     started: Timestamp,
     builtin_db: bool,
@@ -65,6 +67,7 @@ impl AgentBackend {
             counts,
             programs,
             birth,
+            host_layer: Arc::default(),
             root: root.display().to_string(),
             started: Timestamp::now(),
             builtin_db: config.data.country_db.is_none(),
@@ -76,6 +79,12 @@ impl AgentBackend {
     /// Says in its status what keeps flows from being ended.
     pub(super) fn ending_flows(mut self, problems: Option<Arc<Problems>>) -> Self {
         self.flows = problems;
+        self
+    }
+
+    /// With what the host layer says of its interfaces.
+    pub(super) fn guarding(mut self, host_layer: Arc<Report>) -> Self {
+        self.host_layer = host_layer;
         self
     }
 
@@ -162,6 +171,7 @@ impl Backend for AgentBackend {
             programs: HOOKS.iter().map(|h| self.program(*h)).chain(self.births()).collect(),
             data_sets,
             stops: self.stops(),
+            interfaces: self.host_layer.interfaces(),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::events::model::notice::{FenceRef, NodeState, PolicyChange};
 use crate::events::model::words::{PolicyOutcome, State};
 use crate::events::model::{Body, Event};
 use crate::flows::Asker;
+use crate::hostlayer::wait::Waker;
 use crate::identity::cgroups::CgroupFs;
 use crate::places::Groups;
 use crate::policy::in_force::InForce;
@@ -61,6 +62,8 @@ pub(super) struct Engine {
     looked: Instant,
     /// Ends flows that are now blocked.
     flows: Option<Asker>,
+    /// Who else looks when something changed.
+    host_layer: Option<Waker>,
 }
 
 impl Engine {
@@ -92,7 +95,17 @@ impl Engine {
             next_boundary: None,
             looked: Instant::now(),
             flows: None,
+            host_layer: None,
         })
+    }
+
+    /// The host layer is to look whenever a policy came into force or a cgroup came or went.
+    pub(super) fn wakes(&mut self, host_layer: Option<Waker>) {
+        self.host_layer = host_layer;
+    }
+
+    fn wake(&self) {
+        self.host_layer.iter().for_each(Waker::wake);
     }
 
     /// Has flows ended that a publication blocks.
@@ -165,7 +178,10 @@ impl Engine {
             match messages.recv_timeout(LOOK) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Message::Files) => self.look_at_files(),
-                Ok(Message::Cgroups(paths)) => self.look_at_cgroups(&paths),
+                Ok(Message::Cgroups(paths)) => {
+                    self.look_at_cgroups(&paths);
+                    self.wake();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.looked.elapsed() >= LOOK {
@@ -253,6 +269,7 @@ impl Engine {
         self.next_boundary = in_force.manifest.next_boundary;
         let took_ms = begin.elapsed().as_millis();
         let generation = in_force.manifest.generation;
+        self.wake();
         tracing::info!(generation, fences = in_force.set.fences.len(), took_ms, "in force");
         for warning in &in_force.manifest.table.warnings {
             tracing::warn!("{warning}");

@@ -36,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::backend::AgentBackend;
 use self::engine::{Engine, Message, state_event};
 use self::kernel::{Kernel, Sources};
+use self::readiness::Start;
 use crate::bpf::identity::IdentityMaps;
 use crate::bpf::load::kernel_log;
 use crate::config::Config;
@@ -70,13 +71,13 @@ pub fn run(config: &Config) -> Result<()> {
     // Bound first: a second agent on the same socket must fail before it touches the kernel.
     let socket = AgentSocket::bind(&config.socket)?;
     let (cgroups, root) = CgroupFs::find(config.cgroup_root.as_deref())?;
-    readiness::check_node(config, &root)?;
     let cgroups = Arc::new(cgroups);
     cgroups.scan(&root);
 
     let lacks = Arc::new(Lacks::default());
     readiness::look_for_layers(config, &lacks)?;
-    let mut kernel = Kernel::load(config, &root, &cgroups)?;
+    let mut kernel = Kernel::load(config, &root, &cgroups)
+        .context("loading (`ringfence doctor` says what this kernel lacks)")?;
     privileges::loaded()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match live(config, &runtime, socket, &cgroups, &root, &lacks, &mut kernel) {
@@ -101,6 +102,8 @@ fn live(
     lacks: &Arc<Lacks>,
     kernel: &mut Kernel,
 ) -> Result<Reading> {
+    let start = if kernel.took_over { Start::Again } else { Start::First };
+    readiness::check_node(config, root, start)?;
     let hub = Hub::new(&config.node, RING_EVENTS)?;
     let history = Arc::new(History::default());
     let maps = kernel.image_maps()?;
@@ -128,8 +131,7 @@ fn live(
     .ending_flows(asker);
     engine.start()?;
     let missing = engine.first_missing().to_vec();
-    // Only a first start is refused: what was enforced before must not be worse off without an agent.
-    readiness::check_requirements(&missing, config.allow_partial || kernel.took_over)?;
+    readiness::check_requirements(&missing, config.allow_partial, start)?;
 
     kernel.attach(config.knobs.errno)?;
 
@@ -141,6 +143,7 @@ fn live(
         .watched_by(flows.as_ref().map(Flows::witness));
     let reading = Reading::start(reader)?;
     let guarding = guarding::begin(config, kernel, &history, cgroups, lacks)?;
+    engine.wakes(guarding.waker());
     kernel.settle()?;
 
     let (sender, receiver) = mpsc::channel();
@@ -150,8 +153,9 @@ fn live(
     let (programs, birth) = (kernel.programs.clone(), kernel.birth.clone());
     let problems = flows.as_ref().map(Flows::problems);
     let lacks = Arc::clone(lacks);
-    let backend =
-        AgentBackend::new(config, root, history, lacks, counts, programs, birth).ending_flows(problems);
+    let backend = AgentBackend::new(config, root, history, lacks, counts, programs, birth)
+        .ending_flows(problems)
+        .guarding(guarding.report());
     let backend: Arc<dyn Backend> = Arc::new(backend);
     let ending = flows.map(|f| flows::start(f, Arc::clone(&hub), Arc::clone(&backend))).transpose()?;
     hub.publish(state_event(&missing, backend.generation()));
