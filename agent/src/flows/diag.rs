@@ -152,10 +152,11 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// For tests: an IPv4 socket of zeros.
+    /// For tests: addresses of zeros.
     #[cfg(test)]
-    pub(super) fn made_up(kind: Kind) -> Self {
-        Self::decode(kind, &[0; DIAG_MSG]).expect("invariant: long enough")
+    pub(super) fn made_up(kind: Kind, cookie: u64, state: Option<Box<SockState>>) -> Self {
+        let zeros = Self::decode(kind, &[0; DIAG_MSG]).expect("invariant: long enough");
+        Self { cookie, state, ..zeros }
     }
 
     /// `None`: the message is cut short.

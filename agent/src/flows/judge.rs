@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn socket(kind: usize, state: Option<Box<SockState>>) -> Socket {
-        Socket { cookie: COOKIE, state, ..Socket::made_up(ENDABLE[kind]) }
+        Socket::made_up(ENDABLE[kind], COOKIE, state)
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod namespaces;
 mod netlink;
 mod pass;
 mod record;
+mod report;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -28,10 +29,10 @@ use std::time::Duration;
 use agent_common::image::Policy;
 use thiserror::Error;
 
-pub use self::pass::Report;
 use self::pass::{Ground, pass};
 pub use self::record::Witness;
 use self::record::boot_ns;
+pub use self::report::Report;
 use crate::events::enrich::Enricher;
 use crate::events::hub::Hub;
 use crate::identity::cgroups::CgroupFs;

@@ -176,7 +176,7 @@ mod tests {
         };
         let flow =
             Flow { remote, port: 443, protocol: protocol::UDP, direction: Direction::Outbound, flags: 0 };
-        let socket = Socket { cookie, ..Socket::made_up(ENDABLE[2]) };
+        let socket = Socket::made_up(ENDABLE[2], cookie, None);
         record(&socket, &Blocked { flow, decision, workload: 7, set: 1 }, 4)
     }
 
