@@ -12,7 +12,7 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::helpers::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_socket_cookie,
-    bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_probe_read_kernel, bpf_set_retval,
+    bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_probe_read_kernel, bpf_set_retval, bpf_sk_fullsock,
     bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
 };
 use aya_ebpf::programs::RawTracePointContext;
@@ -74,6 +74,26 @@ impl Skb {
         unsafe { bpf_skb_ancestor_cgroup_id(self.skb, level) }
     }
 
+    /// Whether the packet is a TCP socket's own: made by the kernel's TCP, not by a raw socket.
+    #[inline(always)]
+    pub(crate) fn is_tcp_socket(&self) -> bool {
+        const STREAM: u32 = 1;
+        let sock = self.sock();
+        if sock.is_null() {
+            return false;
+        }
+        // SAFETY: a socket of the context, not null.
+        let full = unsafe { bpf_sk_fullsock(sock.cast()) };
+        if full.is_null() {
+            return false;
+        }
+        // SAFETY: not null; the helper's answer is valid as long as the packet.
+        let kind = unsafe { (*full).type_ };
+        // SAFETY: as above.
+        let number = unsafe { (*full).protocol };
+        kind == STREAM && number == u32::from(protocol::TCP)
+    }
+
     /// For helpers that take the context.
     #[inline(always)]
     pub(crate) const fn raw(&self) -> *mut __sk_buff {
@@ -103,6 +123,55 @@ impl Bytes for Skb {
         }
         // SAFETY: the helper wrote all N bytes.
         Some(unsafe { b.assume_init() })
+    }
+}
+
+/// Length of an Ethernet header: at a `tc` hook the packet begins with it. A VLAN tag is never in it, the kernel takes
+/// it out before (`skb_vlan_untag`).
+const ETHERNET: u32 = 14;
+
+/// A packet at a `tc` hook; offsets count from the network header all the same.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame(Skb);
+
+impl Frame {
+    pub(crate) const fn new(skb: *mut __sk_buff, zero: u64) -> Self {
+        Self(Skb::new(skb, zero))
+    }
+
+    /// Index of the interface that it came in by.
+    #[inline(always)]
+    pub(crate) fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for the call.
+        unsafe { (*self.0.skb).ifindex }
+    }
+
+    /// EtherType, host order; 0 if it has a VLAN tag.
+    #[inline(always)]
+    pub(crate) fn ethertype(&self) -> u16 {
+        // SAFETY: the context is valid for the call.
+        let tagged = unsafe { (*self.0.skb).vlan_present } != 0;
+        // SAFETY: the context is valid for the call.
+        let kind = unsafe { (*self.0.skb).protocol } as u16;
+        if tagged { 0 } else { u16::from_be(kind) }
+    }
+}
+
+impl Loop for Frame {
+    #[inline(always)]
+    fn repeat<S: Step>(&self, n: u32, s: &mut S) {
+        repeat(n, s);
+    }
+    #[inline(always)]
+    fn hide(&self, x: u64) -> u64 {
+        self.0.hide(x)
+    }
+}
+
+impl Bytes for Frame {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        self.0.load(at.wrapping_add(ETHERNET))
     }
 }
 

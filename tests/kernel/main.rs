@@ -12,6 +12,8 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 mod audit;
+mod birth;
+mod bypass;
 mod degraded;
 mod doctor;
 mod enforce;
@@ -20,6 +22,7 @@ mod exception;
 mod flip;
 mod flows;
 mod harness;
+mod host;
 mod hybrid;
 mod live;
 mod load;
@@ -50,14 +53,17 @@ fn main() -> ExitCode {
         enforce::trials(),
         audit::trials(),
         errno::trials(),
+        host::trials(),
         exception::trials(),
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        birth::trials(),
         live::trials(),
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),
+        bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -72,7 +72,7 @@ impl Scene {
         self.world.near()
     }
 
-    /// The namespace that servers are in.
+    /// The namespace that is the internet.
     pub(crate) fn far(&self) -> &Netns {
         self.world.far()
     }

@@ -1,10 +1,15 @@
 //! The actor's own side: reads commands, makes socket calls, answers.
 
+mod calls;
+mod uring;
+
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, Write, stdin, stdout};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -14,8 +19,11 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, sendto, socket_with,
 };
 
+use super::Profile;
+use super::births::birth;
 use super::herd::Herds;
 use super::protocol::{Answer, Command, Family, HERD_TALLY, Kind, Outcome, Repeat};
+use super::raw;
 use crate::errno;
 
 /// No more durations than this are kept and sent back.
@@ -25,9 +33,10 @@ const LOAD_CONNECT: Duration = Duration::from_secs(5);
 /// Payload of a load's datagrams.
 const LOAD_BYTES: &[u8] = &[b'r'; 64];
 
-/// Serves until standard input ends. Returns the exit code.
-pub(super) fn serve() -> i32 {
-    match converse() {
+/// Serves with the capabilities of `profile` until standard input ends. Returns the exit code.
+pub(super) fn serve(profile: &OsStr) -> i32 {
+    let profile = profile.to_str().and_then(Profile::from_word).context("an actor of no known profile");
+    match profile.and_then(Profile::assume).and_then(|()| converse()) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("actor: {error:#}");
@@ -84,6 +93,7 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, herds: &mut Herds, command: Comm
             sockets.remove(&name);
             Ok(0)
         }),
+        Command::Births { parent, names, to, every_us } => births(&parent, &names, to, every_us)?,
         Command::OpenHerd { name, kind, to, count } => counted(herds.open(name, kind, &to, count)?),
         Command::ListenHerd { name, port, count } => {
             herds.listen(name, port, count)?;
@@ -102,6 +112,11 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, herds: &mut Herds, command: Comm
             until.as_ref(),
             Duration::from_micros(pause_us),
         )?,
+        Command::Raw(what) => {
+            let result = raw::obey(sockets, what)?;
+            timed(|| result)
+        }
+        Command::Call(call) => calls::make(sockets, call)?,
     })
 }
 
@@ -205,6 +220,22 @@ fn load(
     }
     let tally = to.iter().zip(tallies).map(|(target, of)| (target.to_string(), named_tally(of))).collect();
     Ok(Answer { tally, each_micros, micros: micros(start.elapsed()), ..last })
+}
+
+fn births(parent: &Path, names: &[String], to: SocketAddr, every_us: u64) -> Result<Answer> {
+    let start = Instant::now();
+    let mut tally: HashMap<Outcome, u64> = HashMap::new();
+    let mut each_micros = Vec::new();
+    for (number, name) in (0..).zip(names) {
+        // This is the pace of the test, not a wait for something.
+        let due = start + Duration::from_micros(every_us) * number;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let birth = birth(&parent.join(name), to)?;
+        *tally.entry(birth.outcome).or_default() += 1;
+        each_micros.push(micros(birth.took));
+    }
+    let tally = BTreeMap::from([(to.to_string(), named_tally(tally))]);
+    Ok(Answer { tally, each_micros, micros: micros(start.elapsed()), ..timed(|| Ok(0)) })
 }
 
 fn named_tally(of: HashMap<Outcome, u64>) -> BTreeMap<String, u64> {

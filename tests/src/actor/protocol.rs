@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::calls::Call;
+use super::raw::Raw;
 
 /// Address family of a socket. A v4-mapped flow is [`Family::V6`] with a target `::ffff:a.b.c.d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +147,22 @@ pub enum Command {
         /// Pause between rounds, microseconds; 0 is none.
         pause_us: u64,
     },
+    /// Below the cgroup `parent`, one after the other: a cgroup is made, a process born in it sends one datagram at
+    /// once, the cgroup is removed. `each_micros` is from `mkdir` until it was sent.
+    Births {
+        /// Directory of the cgroup.
+        parent: PathBuf,
+        /// Names of the cgroups.
+        names: Vec<String>,
+        /// Remote address (IPv4).
+        to: SocketAddr,
+        /// From one birth to the next, microseconds at least.
+        every_us: u64,
+    },
+    /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
+    Raw(Raw),
+    /// A call in the kernel's own terms.
+    Call(Call),
 }
 
 impl Command {
@@ -153,7 +173,8 @@ impl Command {
             | Self::Open { .. }
             | Self::Send { .. }
             | Self::SendTo { .. }
-            | Self::Close { .. } => Duration::ZERO,
+            | Self::Close { .. }
+            | Self::Raw(_) => Duration::ZERO,
             Self::Connect { limit_ms, .. }
             | Self::Receive { limit_ms, .. }
             | Self::ReceiveHerd { limit_ms, .. } => Duration::from_millis(*limit_ms),
@@ -162,6 +183,10 @@ impl Command {
             | Self::AcceptHerd { .. }
             | Self::SendHerd { .. } => HERD,
             Self::Load { for_ms, .. } => Duration::from_millis(*for_ms),
+            Self::Call(call) => call.limit(),
+            Self::Births { names, every_us, .. } => {
+                Duration::from_micros(*every_us) * u32::try_from(names.len()).unwrap_or(u32::MAX)
+            }
         }
     }
 }
