@@ -27,7 +27,9 @@ mod hybrid;
 mod live;
 mod load;
 mod observe;
+mod pins;
 mod policies;
+mod privileges;
 mod probe;
 mod reload;
 mod scene;
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         degraded::trials(),
         hybrid::trials(),
         bypass::trials(),
+        pins::trials(),
+        privileges::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -60,6 +60,11 @@ impl IdentityMaps {
         self.paths.insert(path, workload, 0).map_err(map("tell the kernel a subject's path"))
     }
 
+    /// Every path that the kernel was told.
+    pub(crate) fn expected(&self) -> Result<Vec<PathKey>, PublishError> {
+        self.paths.keys().collect::<Result<_, _>>().map_err(map("list the subjects' paths"))
+    }
+
     /// The same no longer.
     pub(crate) fn unexpect(&mut self, path: &PathKey) -> Result<(), PublishError> {
         found(self.paths.remove(path)).map(|_| ()).map_err(map("take back a subject's path"))

@@ -15,7 +15,8 @@ Examples:
   ringfence run --config /etc/ringfence/config.yaml   the same keys in a file, in camelCase (cgroupRoot: …)
 
 Ready when `ringfence status` exits 0. Needs Linux 6.1 or newer and CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON.
-On SIGTERM or SIGINT it detaches: from then on nothing is enforced.
+Its programs lie pinned below /sys/fs/bpf and go on without it, also after a crash; the next agent takes them over.
+On SIGTERM or SIGINT they stay (--on-exit remove: they go); `ringfence uninstall` removes them.
 Debug lines, the kernel programs' among them: RUST_LOG=debug.";
 
 /// Arguments of `ringfence run`.

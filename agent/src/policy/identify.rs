@@ -21,7 +21,9 @@ use agent_common::limits::{MAX_CGROUP_LEVEL, MAX_IDENTITIES};
 
 use super::cgroup_path::CgroupPath;
 use super::compile::Workload;
+use super::ids::{Role, WorkloadIds};
 use super::publish::PublicationError;
+use crate::bpf::adopt::Inherited;
 use crate::bpf::birth::Birth;
 use crate::bpf::identity::IdentityMaps;
 use crate::identity::cgroups::CgroupFs;
@@ -68,10 +70,8 @@ pub struct Identities {
     birth: Birth,
     /// Where the hooks are attached: above it nothing is judged.
     root: CgroupPath,
-    /// Every subject that ever was, with its id: ids are never given to another path.
-    ids: BTreeMap<CgroupPath, u32>,
-    /// Likewise for watched cgroups: the id of strangers below.
-    strangers: BTreeMap<CgroupPath, u32>,
+    /// Every subject and watched cgroup that ever was, with its id: ids are never given to another path.
+    ids: WorkloadIds,
     /// Of the policy in force.
     roll: Roll,
     /// Paths that the kernel was told.
@@ -84,17 +84,26 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// Over the kernel's tables; nothing is entered yet. `root` is where the hooks will be attached.
+    /// Over the kernel's tables; nothing is entered yet, but what an earlier agent left. `root` is where the hooks will be
+    /// attached.
     #[must_use]
-    pub fn new(maps: IdentityMaps, cgroups: Arc<CgroupFs>, root: CgroupPath, birth: Birth) -> Self {
+    pub(crate) fn new(
+        maps: IdentityMaps,
+        cgroups: Arc<CgroupFs>,
+        root: CgroupPath,
+        birth: Birth,
+        ids: WorkloadIds,
+        inherited: Option<&Inherited>,
+    ) -> Self {
+        // Until a policy of our own is in force, subjects are those of the one that is.
+        let subjects = inherited.map(|i| ids.subjects_of(&i.workloads)).unwrap_or_default();
         Self {
             maps,
             cgroups,
             birth,
             root,
-            ids: BTreeMap::new(),
-            strangers: BTreeMap::new(),
-            roll: Roll::default(),
+            ids,
+            roll: Roll { subjects, watched: BTreeMap::new() },
             expected: BTreeSet::new(),
             entered: HashMap::new(),
             watching: HashMap::new(),
@@ -102,11 +111,17 @@ impl Identities {
         }
     }
 
+    /// Over tables that nobody used before, of ids that nobody will need after.
+    #[must_use]
+    pub fn fresh(maps: IdentityMaps, cgroups: Arc<CgroupFs>, root: CgroupPath, birth: Birth) -> Self {
+        Self::new(maps, cgroups, root, birth, WorkloadIds::default(), None)
+    }
+
     /// Numbers the subjects of a policy, and says what must be watched for them.
     pub(super) fn roll(&mut self, paths: &BTreeSet<CgroupPath>) -> Roll {
         let mut roll = Roll::default();
         for path in paths {
-            roll.subjects.insert(path.clone(), self.number(path, false));
+            roll.subjects.insert(path.clone(), self.ids.number(Role::Subject, path));
             if self.birth.covers(path) || !self.birth.watches() {
                 continue;
             }
@@ -114,17 +129,12 @@ impl Identities {
                 if !self.root.holds(&above) {
                     break;
                 }
-                let id = self.number(&above, true);
+                let id = self.ids.number(Role::Strangers, &above);
                 roll.watched.insert(above, id);
             }
         }
+        self.ids.keep();
         roll
-    }
-
-    fn number(&mut self, path: &CgroupPath, stranger: bool) -> u32 {
-        let next = u32::try_from(self.ids.len() + self.strangers.len() + 1).unwrap_or(u32::MAX);
-        let of = if stranger { &mut self.strangers } else { &mut self.ids };
-        *of.entry(path.clone()).or_insert(next)
     }
 
     /// The levels at which the kernel looks for subjects; none at all without subjects.
@@ -158,14 +168,14 @@ impl Identities {
     /// socket may have to find its workload anew.
     pub(super) fn settle(&mut self, roll: Roll) -> Result<bool, PublicationError> {
         let changed = self.look(&roll);
-        let gone: Vec<CgroupPath> =
-            self.expected.iter().filter(|path| !roll.subjects.contains_key(path)).cloned().collect();
+        self.expected.retain(|path| roll.subjects.contains_key(path));
         self.roll = roll;
-        for path in gone {
-            if let Some(key) = PathKey::of(path.as_str()) {
-                self.maps.unexpect(&key)?;
+        // What the kernel holds is asked, not what we remember: an earlier agent may have told it more.
+        let keys: HashSet<PathKey> = self.expected.iter().filter_map(|p| PathKey::of(p.as_str())).collect();
+        for path in self.maps.expected()? {
+            if !keys.contains(&path) {
+                self.maps.unexpect(&path)?;
             }
-            self.expected.remove(&path);
         }
         changed
     }
@@ -198,7 +208,7 @@ impl Identities {
 
     /// 0 for what was never a subject.
     fn id_of(&self, path: &CgroupPath) -> u32 {
-        self.ids.get(path).copied().unwrap_or(0)
+        self.ids.subject(path).unwrap_or(0)
     }
 
     /// Everything that is there. True if something was entered.

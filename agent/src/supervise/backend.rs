@@ -112,9 +112,9 @@ impl AgentBackend {
             },
             StopCounts {
                 stop: "enrich".into(),
-                events_in: published,
+                events_in: taken.saturating_sub(undecodable),
                 events_out: published,
-                lost: Vec::new(),
+                lost: lose(LostReason::AgentEnded, self.counts.died.load(Ordering::Relaxed)),
             },
         ]
     }
@@ -122,7 +122,7 @@ impl AgentBackend {
 
 impl Backend for AgentBackend {
     fn generation(&self) -> u64 {
-        self.now().map_or(0, |f| f.manifest.generation.into())
+        self.now().map_or(self.history.inherited(), |f| f.manifest.generation).into()
     }
 
     fn status(&self) -> AgentStatus {
@@ -138,10 +138,10 @@ impl Backend for AgentBackend {
             })
             .collect();
         let missing = now.as_ref().map(|f| self.lacks.missing(&f.set)).unwrap_or_default();
-        let state = match (&now, missing.is_empty()) {
-            (None, _) => State::Starting,
-            (Some(_), true) => State::Ready,
-            (Some(_), false) => State::Degraded,
+        let state = match (&now, self.history.inherited()) {
+            (None, 0) => State::Starting,
+            (Some(_), _) if missing.is_empty() => State::Ready,
+            (Some(_) | None, _) => State::Degraded,
         };
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),

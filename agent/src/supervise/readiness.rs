@@ -12,9 +12,13 @@ use crate::identity::layout::Layout;
 use crate::policy::lacks::{Lack, Lacks, Missing, Scope};
 use crate::policy::schema::Requirement;
 
-/// The node itself: its cgroups, and what tests took away.
+/// The node itself: its cgroups.
 pub(super) fn check_node(config: &Config, root: &Path) -> Result<()> {
-    Layout::of_this_host(Some(root)).refuse_hybrid(config.allow_hybrid_cgroups)?;
+    Ok(Layout::of_this_host(Some(root)).refuse_hybrid(config.allow_hybrid_cgroups)?)
+}
+
+/// What tests took away.
+pub(super) fn check_switches() -> Result<()> {
     if let Some(feature) = Switches::from_environment()?.required().next() {
         let (name, lost, mend) = (feature.name(), feature.lost(), feature.mend());
         bail!("this kernel lacks {name}: {lost}; {mend}");

@@ -157,7 +157,7 @@ pub(crate) fn publisher(maps: Maps, country_db: Option<&Path>) -> Result<(Publis
     let history = Arc::new(History::default());
     let data = Data { country_db: country_db.map(Path::to_owned), ..Data::default() };
     let knobs = Knobs { errno: 1, flows: true, events_per_second: 20_000 };
-    let identities = Identities::new(maps.identity, Arc::new(cgroups), CgroupPath::root(), Birth::Off);
+    let identities = Identities::fresh(maps.identity, Arc::new(cgroups), CgroupPath::root(), Birth::Off);
     Ok((Publisher::new(maps.image, identities, Arc::clone(&history), data, knobs), history))
 }
 

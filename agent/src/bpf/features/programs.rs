@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 
-use super::super::attach::{HOOKS, HookProgram, attach};
+use super::super::attach::{HOOKS, HookProgram, try_attach};
 use super::super::load::LoadError;
 use super::super::verified::{Figures, load_program, load_with_figures};
 
@@ -65,5 +65,5 @@ pub fn probe_programs(
 fn attaches(ebpf: &mut Ebpf, report: &ProgramReport, scratch: &Path) -> Option<Result<(), String>> {
     let hook: HookProgram = HOOKS.into_iter().find(|h| h.program == report.name)?;
     report.loads.as_ref().ok()?;
-    Some(attach(ebpf, scratch, &[hook]).map_err(|e| e.to_string()))
+    Some(try_attach(ebpf, scratch, &hook).map_err(|e| e.to_string()))
 }
