@@ -157,6 +157,17 @@ impl Stage {
         way: impl Fn(&mut Actor, SocketAddr) -> Result<()>,
     ) -> Result<Fate> {
         let remotes = self.remotes(family)?;
+        self.judge_way_to(what, remotes, told, way)
+    }
+
+    /// The same to given addresses.
+    pub(crate) fn judge_way_to(
+        &mut self,
+        what: &str,
+        remotes: Remotes,
+        told: &Told<'_>,
+        way: impl Fn(&mut Actor, SocketAddr) -> Result<()>,
+    ) -> Result<Fate> {
         let fate = self.try_way(what, Profile::None, remotes, way)?.fate()?;
         if fate != Fate::OutOfScope {
             self.told(remotes.forbidden, told)?;
