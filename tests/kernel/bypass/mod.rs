@@ -9,6 +9,7 @@
 mod addresses;
 mod fate;
 mod handed;
+mod nft;
 mod places;
 mod protocols;
 mod relays;
