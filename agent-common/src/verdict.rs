@@ -348,8 +348,11 @@ impl<V: View> Step for Fences<'_, V> {
 /// The verdict on one flow of a workload with the fences of `set`.
 #[inline(always)]
 pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
+    if flow.flags & flags::SPOOFED != 0 {
+        return refused(view, set, Reason::Spoofed);
+    }
     if flow.flags & flags::UNREADABLE != 0 {
-        return fault(view, set);
+        return refused(view, set, Reason::Fault);
     }
     let is_socket = flow.flags & flags::SOCKET != 0;
     let (first, second) = if is_socket { (0, 0) } else { places_of(view, flow.remote) };
@@ -396,16 +399,16 @@ pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
     }
 }
 
-/// The verdict where the flow can't be read: blocked if some fence of the set enforces.
+/// The verdict where no fence need be asked: blocked if some fence of the set enforces.
 #[inline(always)]
-fn fault<V: Rules>(view: &V, set: u32) -> Decision {
+fn refused<V: Rules>(view: &V, set: u32, reason: Reason) -> Decision {
     let set = view.policy().set(set);
     let would_be = if set.len == 0 { Verdict::Allow } else { Verdict::Block };
     let enforced = if set.flags & set_flags::ENFORCES == 0 { Verdict::Allow } else { Verdict::Block };
     Decision {
         enforced,
         would_be,
-        outcome: Outcome::unfenced(would_be, Reason::Fault),
+        outcome: Outcome::unfenced(would_be, reason),
         place: 0,
         blocking: ((1u32 << (set.len & 31)) - 1) as u16,
         until: u64::MAX,

@@ -162,11 +162,13 @@ pub enum Counter {
     CgroupUnread = 8,
     /// New cgroups of subjects that the identity table had no room for: left to the agent.
     CgroupUnnamed = 9,
+    /// Host layer: packets on an interface that is nobody's (any more).
+    NoVeth = 10,
 }
 
 impl Counter {
     /// All counters, by their number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Violations,
         Self::Flows,
         Self::ViolationsLost,
@@ -177,6 +179,7 @@ impl Counter {
         Self::NoImage,
         Self::CgroupUnread,
         Self::CgroupUnnamed,
+        Self::NoVeth,
     ];
 
     /// As metrics and the stream call it.
@@ -193,6 +196,7 @@ impl Counter {
             Self::NoImage => "no_image",
             Self::CgroupUnread => "cgroup_unread",
             Self::CgroupUnnamed => "cgroup_unnamed",
+            Self::NoVeth => "no_veth",
         }
     }
 }

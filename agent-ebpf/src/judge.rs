@@ -65,6 +65,14 @@ pub(crate) fn tell(image: &Image, state: &mut SockState, ask: &Ask) {
     ringfence_record(state, ask, image.policy, image.index);
 }
 
+/// Records a flow that was decided without memory, as [`judge`] does.
+#[inline(always)]
+pub(crate) fn witness(image: &Image, state: &mut SockState, ask: &Ask) {
+    if ringfence_recall(state, ask, image.policy, image.index) == MISS {
+        ringfence_record(state, ask, image.policy, image.index);
+    }
+}
+
 /// Judges a flow without a socket's memory.
 #[inline(always)]
 pub(crate) fn decide_only(image: &Image, ask: &mut Ask) -> Cached {

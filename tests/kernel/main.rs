@@ -13,12 +13,16 @@
 
 mod audit;
 mod bypass;
+mod degraded;
+mod doctor;
 mod enforce;
 mod errno;
 mod exception;
 mod flip;
 mod flows;
 mod harness;
+mod host;
+mod hybrid;
 mod load;
 mod observe;
 mod policies;
@@ -47,11 +51,15 @@ fn main() -> ExitCode {
         enforce::trials(),
         audit::trials(),
         errno::trials(),
+        host::trials(),
         exception::trials(),
         observe::trials(),
         reload::trials(),
         flip::trials(),
         bypass::trials(),
+        doctor::trials(),
+        degraded::trials(),
+        hybrid::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,8 @@ use tempfile::TempDir;
 use crate::cgroup::Cgroup;
 use crate::deadline::wait_for;
 use crate::events::Watch;
+use crate::netns::Netns;
+use crate::place::enter;
 
 /// How long the agent may take to become ready, also on a busy machine.
 const READY: Duration = Duration::from_secs(30);
@@ -48,6 +51,8 @@ pub struct Setup {
     cgroup_root: PathBuf,
     has_policy: bool,
     arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
+    namespace: Option<OwnedFd>,
 }
 
 impl Setup {
@@ -64,6 +69,8 @@ impl Setup {
             cgroup_root: root.path().to_owned(),
             has_policy: false,
             arguments: Vec::new(),
+            environment: Vec::new(),
+            namespace: None,
         })
     }
 
@@ -81,6 +88,23 @@ impl Setup {
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
+    }
+
+    /// With one more environment variable.
+    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// In this network namespace instead of the test's: the one that holds the host's side of the workloads' veths.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn inside(mut self, namespace: &Netns) -> Result<Self> {
+        let namespace =
+            namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
+        self.namespace = Some(namespace);
+        Ok(self)
     }
 
     /// The agent's own directory, for files that its arguments name.
@@ -142,8 +166,11 @@ impl Setup {
         if self.has_policy {
             command.arg("--policy").arg(self.policy_path());
         }
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (*name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        if let Some(namespace) = &self.namespace {
+            enter(&mut command, namespace.try_clone()?);
+        }
         let mut process =
             command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
         let stderr = BufReader::new(process.stderr.take().context("agent without standard error")?);

@@ -5,6 +5,7 @@
 //! 1. [`netns`], [`netlink`], [`world`]: two network namespaces that can reach each other and nothing
 //!    else. The far one answers on every address, so `13.110.54.10` there *is* an address in the
 //!    United States, and no frame can leave the machine.
+//! 2. [`node`]: pods, for what only shows where a workload has a network namespace of its own; [`craft`]: packets by hand.
 //! 2. [`cgroup`]: a private cgroup tree; the agent under test attaches there and nowhere higher.
 //! 3. [`actor`]: a workload. A process in a chosen cgroup and namespace that does what it is told, socket
 //!    call by socket call, and answers with errno and time.
@@ -21,6 +22,7 @@
 pub mod actor;
 pub mod agent;
 pub mod cgroup;
+pub mod craft;
 pub mod deadline;
 pub mod demo;
 pub mod errno;
@@ -29,6 +31,7 @@ pub mod frame;
 pub mod mmdb;
 pub mod netlink;
 pub mod netns;
+pub mod node;
 mod place;
 pub mod servers;
 pub mod sniffer;

@@ -4,11 +4,15 @@
 //! Numbers are of `linux/rtnetlink.h`, `linux/if_link.h` and `linux/veth.h`; they are kernel ABI. All
 //! integers are in the machine's own byte order, as the kernel defines netlink; addresses are in network order.
 
+mod links;
+
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+
+pub use links::Tunnel;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;

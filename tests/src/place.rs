@@ -1,6 +1,6 @@
 //! Puts a program into a workload before its first instruction.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -33,4 +33,17 @@ pub(crate) fn place(process: &mut Command, namespace: &Netns, cgroup: &Cgroup) -
     // SAFETY: `enter` only makes async-signal-safe system calls and does not allocate on success.
     unsafe { process.pre_exec(enter) };
     Ok(())
+}
+
+/// Makes `process` start in the namespace of this descriptor, in the caller's cgroup.
+pub(crate) fn enter(process: &mut Command, namespace: OwnedFd) {
+    let enter = move || {
+        // SAFETY: a plain system call on a descriptor that this closure owns; the child has one thread.
+        match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: `enter` only makes an async-signal-safe system call and does not allocate on success.
+    unsafe { process.pre_exec(enter) };
 }

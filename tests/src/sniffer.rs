@@ -22,6 +22,7 @@ use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, r
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::frame::{Frame, UDP, parse};
+use crate::netns::Netns;
 use crate::world::World;
 
 /// Where sentinels go: an address for benchmarks (RFC 2544) that no test uses.
@@ -94,9 +95,18 @@ impl Sniffer {
     /// # Errors
     /// Packet sockets need CAP_NET_RAW and a kernel that has them.
     pub fn start(world: &World) -> Result<Self> {
-        let socket = Arc::new(world.far().run(packet_socket)?);
+        Self::between(world.near(), world.far())
+    }
+
+    /// Starts to count in `far`, with sentinels from `near`: which must be where the frames in question come from, or
+    /// another place from where frames travel the same way.
+    ///
+    /// # Errors
+    /// See [`Sniffer::start`].
+    pub fn between(near: &Netns, far: &Netns) -> Result<Self> {
+        let socket = Arc::new(far.run(packet_socket)?);
         // Made here, outside every test cgroup: no fence is ever asked about a sentinel.
-        let sentinel = world.near().run(|| Ok(UdpSocket::bind("0.0.0.0:0")?)).context("sentinel socket")?;
+        let sentinel = near.run(|| Ok(UdpSocket::bind("0.0.0.0:0")?)).context("sentinel socket")?;
         let shared = Arc::new(Shared::default());
         let reader = {
             let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));

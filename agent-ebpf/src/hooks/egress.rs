@@ -23,6 +23,7 @@ use crate::emit::Rings;
 use crate::identity::{late, of_packet, of_packet_unknown};
 use crate::judge::{Ask, NOBODY, decide_only, judge};
 use crate::maps::{Image, add, count, storage};
+use crate::vouch::vouch;
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;
@@ -154,7 +155,12 @@ fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp:
         // connection's own, which begins with its first packet.
         ask.flow.direction = Direction::Inbound;
         ask.who = of_packet(image, skb, state);
-        return ret(decide_only(image, ask));
+        let verdict = decide_only(image, ask);
+        if !verdict.blocked() {
+            ask.now = coarse();
+            vouch(image, skb, ask, verdict);
+        }
+        return ret(verdict);
     }
     if tcp.is_first() {
         state.flags |= sock_flags::CONNECTED;
@@ -167,9 +173,11 @@ fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp:
     }
     ask.who = of_packet(image, skb, state);
     ask.now = coarse();
-    if judge(image, state, ask).blocked() {
+    let verdict = judge(image, state, ask);
+    if verdict.blocked() {
         return DROP;
     }
+    vouch(image, skb, ask, verdict);
     let at = position(&ask.flow);
     tally(skb, state, at, tcp);
     if tcp.is_last() {

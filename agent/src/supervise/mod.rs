@@ -9,6 +9,7 @@
 
 mod backend;
 mod engine;
+mod guarding;
 mod readiness;
 mod watcher;
 
@@ -104,6 +105,7 @@ pub fn run(config: &Config) -> Result<()> {
     let hooks: Vec<HookProgram> = HOOKS.into_iter().filter(|h| h.needed(config.knobs.errno)).collect();
     attach(&mut ebpf, &root, &hooks)?;
     log_attached(&programs, &hooks, &root);
+    let guarding = guarding::begin(config.host_layer, &mut ebpf, &history, &cgroups, &lacks)?;
 
     let (sender, receiver) = mpsc::channel();
     let watching = watcher::watch(config, &root, &sender)?;
@@ -129,6 +131,7 @@ pub fn run(config: &Config) -> Result<()> {
     if engine.join().is_err() {
         bail!("the policy engine panicked; this is a fault of the agent, please report it");
     }
+    guarding.end()?;
     drop(ebpf);
     stop.store(true, Ordering::Release);
     if reading.join().is_err() {

@@ -20,6 +20,7 @@ use rustix::net::{
 
 use super::Profile;
 use super::protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
+use super::raw;
 use crate::errno;
 
 /// No more durations than this are kept and sent back.
@@ -98,6 +99,10 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             Duration::from_micros(pause_us),
         )?,
         Command::Call(call) => calls::make(sockets, call)?,
+        Command::Raw(what) => {
+            let result = raw::obey(sockets, what)?;
+            timed(|| result)
+        }
     })
 }
 

@@ -10,6 +10,7 @@ mod calls;
 mod child;
 mod profile;
 mod protocol;
+mod raw;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, anyhow};
 pub use calls::{Call, Uring};
 pub use profile::Profile;
 pub use protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
+pub use raw::Raw;
 
 use crate::cgroup::Cgroup;
 use crate::netns::Netns;
@@ -165,6 +167,14 @@ impl Actor {
     pub fn receive(&mut self, name: &str, limit: Duration) -> Result<Answer> {
         let limit_ms = u64::try_from(limit.as_millis())?;
         self.tell(&Command::Receive { name: name.to_owned(), limit_ms })
+    }
+
+    /// Does what needs CAP_NET_RAW or CAP_NET_ADMIN.
+    ///
+    /// # Errors
+    /// See [`Actor::tell`].
+    pub fn raw(&mut self, raw: Raw) -> Result<Answer> {
+        self.tell(&Command::Raw(raw))
     }
 
     /// Closes the socket `name`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::calls::Call;
+use super::raw::Raw;
 
 /// Address family of a socket. A v4-mapped flow is [`Family::V6`] with a target `::ffff:a.b.c.d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +107,8 @@ pub enum Command {
     },
     /// A call in the kernel's own terms.
     Call(Call),
+    /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
+    Raw(Raw),
 }
 
 impl Command {
@@ -116,7 +119,8 @@ impl Command {
             | Self::Open { .. }
             | Self::Send { .. }
             | Self::SendTo { .. }
-            | Self::Close { .. } => Duration::ZERO,
+            | Self::Close { .. }
+            | Self::Raw(_) => Duration::ZERO,
             Self::Connect { limit_ms, .. } | Self::Receive { limit_ms, .. } => {
                 Duration::from_millis(*limit_ms)
             }
