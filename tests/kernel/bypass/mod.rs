@@ -16,6 +16,7 @@ mod relays;
 mod routes;
 mod sockets;
 mod stage;
+mod subflow;
 mod table;
 
 use std::path::Path;
@@ -57,6 +58,7 @@ fn rows() -> Vec<Row> {
         handed::rows(),
         addresses::rows(),
         protocols::rows(),
+        subflow::rows(),
         routes::rows(),
         places::rows(),
         relays::rows(),
