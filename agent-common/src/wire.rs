@@ -64,6 +64,8 @@ pub mod event_flags {
     pub const LOCAL: u8 = 4;
     /// The socket is older than the agent: who made it is not known.
     pub const EARLY: u8 = 8;
+    /// The socket's storage could not be had: judged by this packet or call alone, nothing is remembered of the flow.
+    pub const NO_STORAGE: u8 = 16;
 }
 
 /// One event.
@@ -164,11 +166,13 @@ pub enum Counter {
     CgroupUnnamed = 9,
     /// Host layer: packets on an interface that is nobody's (any more).
     NoVeth = 10,
+    /// Packets that a network stack needs to live, let through by their form.
+    StackLife = 11,
 }
 
 impl Counter {
     /// All counters, by their number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Violations,
         Self::Flows,
         Self::ViolationsLost,
@@ -180,6 +184,7 @@ impl Counter {
         Self::CgroupUnread,
         Self::CgroupUnnamed,
         Self::NoVeth,
+        Self::StackLife,
     ];
 
     /// As metrics and the stream call it.
@@ -197,6 +202,7 @@ impl Counter {
             Self::CgroupUnread => "cgroup_unread",
             Self::CgroupUnnamed => "cgroup_unnamed",
             Self::NoVeth => "no_veth",
+            Self::StackLife => "stack_life",
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::events::hub::Hub;
 use crate::events::model::notice::{FenceRef, NodeState, PolicyChange};
 use crate::events::model::words::{PolicyOutcome, State};
 use crate::events::model::{Body, Event};
+use crate::flows::Asker;
 use crate::identity::cgroups::CgroupFs;
 use crate::places::Groups;
 use crate::policy::in_force::InForce;
@@ -57,6 +58,8 @@ pub(super) struct Engine {
     clock: Clock,
     next_boundary: Option<Timestamp>,
     looked: Instant,
+    /// Ends flows that are now blocked.
+    flows: Option<Asker>,
 }
 
 impl Engine {
@@ -87,7 +90,18 @@ impl Engine {
             clock: Clock::read(),
             next_boundary: None,
             looked: Instant::now(),
+            flows: None,
         })
+    }
+
+    /// Has flows ended that a publication blocks.
+    pub(super) fn ending_flows(mut self, flows: Option<Asker>) -> Self {
+        self.flows = flows;
+        self
+    }
+
+    fn end_flows(&self) {
+        self.flows.iter().for_each(Asker::ask);
     }
 
     /// The first image: from the files, else from the last good documents, else not at all.
@@ -224,6 +238,7 @@ impl Engine {
             tracing::warn!("{warning}");
         }
         self.tell(PolicyOutcome::Published, self.keep(files));
+        self.end_flows();
         Ok(())
     }
 
@@ -252,8 +267,11 @@ impl Engine {
         for path in paths {
             self.cgroups.scan(path);
         }
-        if let Err(error) = self.publisher.follow_cgroups(paths) {
-            tracing::error!(%error, cgroup = %self.root.display(), "following cgroups");
+        match self.publisher.follow_cgroups(paths) {
+            // Its programs may have opened flows before it was known.
+            Ok(true) => self.end_flows(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, cgroup = %self.root.display(), "following cgroups"),
         }
     }
 
