@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 mod audit;
+mod bypass;
 mod enforce;
 mod errno;
 mod exception;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -27,6 +27,9 @@ pub fn name(errno: Errno) -> String {
         Errno::PROTONOSUPPORT => "EPROTONOSUPPORT",
         Errno::MSGSIZE => "EMSGSIZE",
         Errno::NOBUFS => "ENOBUFS",
+        Errno::NODEV => "ENODEV",
+        Errno::NOPROTOOPT => "ENOPROTOOPT",
+        Errno::SOCKTNOSUPPORT => "ESOCKTNOSUPPORT",
         other => return format!("errno {}", other.raw_os_error()),
     };
     known.to_owned()

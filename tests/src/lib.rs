@@ -21,6 +21,7 @@
 
 pub mod actor;
 pub mod agent;
+pub mod bpf;
 pub mod cgroup;
 pub mod craft;
 pub mod deadline;
@@ -35,6 +36,7 @@ pub mod node;
 mod place;
 pub mod servers;
 pub mod sniffer;
+pub mod sockaddr;
 pub mod verifier;
 pub mod world;
 mod xlated;

@@ -1,6 +1,10 @@
 //! The actor's own side: reads commands, makes socket calls, answers.
 
+mod calls;
+mod uring;
+
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, Write, stdin, stdout};
 use std::net::SocketAddr;
@@ -14,6 +18,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, sendto, socket_with,
 };
 
+use super::Profile;
 use super::protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
 use super::raw;
 use crate::errno;
@@ -25,9 +30,10 @@ const LOAD_CONNECT: Duration = Duration::from_secs(5);
 /// Payload of a load's datagrams.
 const LOAD_BYTES: &[u8] = &[b'r'; 64];
 
-/// Serves until standard input ends. Returns the exit code.
-pub(super) fn serve() -> i32 {
-    match converse() {
+/// Serves with the capabilities of `profile` until standard input ends. Returns the exit code.
+pub(super) fn serve(profile: &OsStr) -> i32 {
+    let profile = profile.to_str().and_then(Profile::from_word).context("an actor of no known profile");
+    match profile.and_then(Profile::assume).and_then(|()| converse()) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("actor: {error:#}");
@@ -96,6 +102,7 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             let result = raw::obey(sockets, what)?;
             timed(|| result)
         }
+        Command::Call(call) => calls::make(sockets, call)?,
     })
 }
 

@@ -6,7 +6,9 @@
 //! JSON lines over pipes. Sockets stay open between commands and have names, so that a test can open one
 //! before a fence exists and use it afterwards.
 
+mod calls;
 mod child;
+mod profile;
 mod protocol;
 mod raw;
 
@@ -19,6 +21,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+pub use calls::{Call, Uring};
+pub use profile::Profile;
 pub use protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
 pub use raw::Raw;
 
@@ -26,7 +30,7 @@ use crate::cgroup::Cgroup;
 use crate::netns::Netns;
 use crate::place::place;
 
-/// Set in the environment of a process that is an actor.
+/// Set in the environment of a process that is an actor; the value is its [`Profile`].
 pub const MARK: &str = "RINGFENCE_ACTOR";
 /// Added to a command's own time limit before the actor counts as hung.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -34,8 +38,8 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// Becomes an actor and does not return, if this process was started as one. Call it first in `main` of
 /// every binary that uses [`Actor`].
 pub fn serve_if_asked() {
-    if std::env::var_os(MARK).is_some() {
-        std::process::exit(child::serve());
+    if let Some(profile) = std::env::var_os(MARK) {
+        std::process::exit(child::serve(&profile));
     }
 }
 
@@ -52,8 +56,16 @@ impl Actor {
     /// # Errors
     /// The process cannot be started, or cannot be placed.
     pub fn start(namespace: &Netns, cgroup: &Cgroup) -> Result<Self> {
+        Self::start_as(Profile::Root, namespace, cgroup)
+    }
+
+    /// Starts an actor with the capabilities of `profile` and no others.
+    ///
+    /// # Errors
+    /// See [`Actor::start`].
+    pub fn start_as(profile: Profile, namespace: &Netns, cgroup: &Cgroup) -> Result<Self> {
         let mut process = Process::new("/proc/self/exe");
-        process.arg("actor").env(MARK, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
+        process.arg("actor").env(MARK, profile.word()).stdin(Stdio::piped()).stdout(Stdio::piped());
         place(&mut process, namespace, cgroup)?;
         let mut process = process
             .spawn()
@@ -106,6 +118,14 @@ impl Actor {
     pub fn tell(&mut self, command: &Command) -> Result<Answer> {
         self.begin(command)?;
         self.answer(command.limit())
+    }
+
+    /// Makes a call and waits for its answer.
+    ///
+    /// # Errors
+    /// See [`Actor::tell`].
+    pub fn call(&mut self, call: Call) -> Result<Answer> {
+        self.tell(&call.into())
     }
 
     /// Opens the socket `name`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::raw::Raw;
+use super::calls::Call;
 
 /// Address family of a socket. A v4-mapped flow is [`Family::V6`] with a target `::ffff:a.b.c.d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +107,8 @@ pub enum Command {
     },
     /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
     Raw(Raw),
+    /// A call in the kernel's own terms.
+    Call(Call),
 }
 
 impl Command {
@@ -122,6 +125,7 @@ impl Command {
                 Duration::from_millis(*limit_ms)
             }
             Self::Load { for_ms, .. } => Duration::from_millis(*for_ms),
+            Self::Call(call) => call.limit(),
         }
     }
 }
