@@ -183,7 +183,8 @@ impl Stage {
             event.is_to(remote)
                 && event.is("kind", "violation")
                 && event.is("verdict", "Block")
-                && event.is("cgroup", self.scene.crm.name())
+                // The workload and not the cgroup: that may be a child.
+                && event.is("workload", self.scene.crm.name())
                 && event.is("reason", told.reason)
                 && event.text("hook").is_some_and(|hook| told.hooks.contains(&hook))
         })
