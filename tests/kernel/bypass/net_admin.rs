@@ -104,7 +104,7 @@ fn rewritten_packet(stage: &mut Stage) -> Result<Finding> {
     let send = |member: &Member, to: IpAddr| {
         let rules = format!(
             "table netdev {TABLE} {{ chain out {{ type filter hook egress device \"{POD_LINK}\" priority 0; \
-             ip daddr {said} ip daddr set {to} }} }}"
+             ip daddr {said} ip daddr set {to}; }} }}"
         );
         rewritten(member, "netdev", rules, || datagrams(member, said))
     };
@@ -126,7 +126,7 @@ fn own_nat(stage: &mut Stage) -> Result<Finding> {
         (Aim::v4(132), "type filter hook postrouting priority 0;", "ip daddr set"),
     ] {
         let send = |member: &Member, to: IpAddr| {
-            let rules = format!("table ip {TABLE} {{ chain out {{ {chain} ip daddr {said} {action} {to} }} }}");
+            let rules = format!("table ip {TABLE} {{ chain out {{ {chain} ip daddr {said} {action} {to}; }} }}");
             rewritten(member, "ip", rules, || datagrams(member, said))
         };
         let arms = pods.arms(&pods.hooked, aim, send)?;
