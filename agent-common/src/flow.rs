@@ -16,12 +16,30 @@ pub enum Direction {
 pub mod protocol {
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
+    /// IGMP.
+    pub const IGMP: u8 = 2;
+    /// IPv4 in IP.
+    pub const IPIP: u8 = 4;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// DCCP.
+    pub const DCCP: u8 = 33;
+    /// IPv6 in IP.
+    pub const SIT: u8 = 41;
+    /// GRE.
+    pub const GRE: u8 = 47;
+    /// IPsec ESP.
+    pub const ESP: u8 = 50;
+    /// IPsec AH.
+    pub const AH: u8 = 51;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// L2TP over IP.
+    pub const L2TP: u8 = 115;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
     /// UDP-Lite: the header begins like UDP's.
     pub const UDPLITE: u8 = 136;
 }
@@ -53,4 +71,13 @@ pub mod flags {
     pub const ROUTED: u32 = 2;
     /// The packet could not be read: remote and port are not known.
     pub const UNREADABLE: u32 = 4;
+    /// The packet has the form of what a network stack needs to live ([`parse::stack`](crate::parse::stack)).
+    pub const STACK: u32 = 8;
+    /// No packet and no remote yet: a socket is made, and judged by its protocol alone.
+    pub const SOCKET: u32 = 16;
+    /// The socket is raw: it can write any header, so it needs `raw` whatever its protocol.
+    pub const RAW: u32 = 32;
+    /// All of them: the proof of a cached verdict has room for seven bits, an event for eight.
+    pub const ALL: u32 = NO_PORT | ROUTED | UNREADABLE | STACK | SOCKET | RAW;
+    const _: () = assert!(ALL < 1 << 7);
 }

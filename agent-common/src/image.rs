@@ -99,6 +99,8 @@ pub struct Head {
 pub mod head_flags {
     /// Emit flow events (open, close), not violations alone.
     pub const FLOWS: u32 = 1;
+    /// Some cgroup is watched: a child of it that the identity table does not know is a stranger.
+    pub const WATCHING: u32 = 1 << 4;
 }
 
 /// The fences that one kind of workload has. Set 0 is empty: no fence matches.
@@ -151,6 +153,10 @@ pub struct Fence {
     pub dns: u32,
     /// How many exceptions there are.
     pub exception_count: u32,
+    /// Protocols that the fence opens: [`Class::bit`](crate::protocols::Class::bit)s.
+    pub protocols: u32,
+    /// Zero.
+    pub _pad: u32,
     /// For each port class the rules that match it. Class 0 stands for "port unknown".
     pub ports: [u64; PORT_CLASSES],
     /// Windows of the exceptions.
@@ -239,4 +245,6 @@ impl Policy {
 
 const _: () = assert!(size_of::<Head>() == 32);
 const _: () = assert!(size_of::<FenceSet>() == 40);
+const _: () = assert!(size_of::<Fence>() == 72 + PORT_CLASSES * 8 + MAX_RULES * size_of::<Window>());
+const _: () = assert!(core::mem::offset_of!(Fence, protocols) == 64);
 const _: () = assert!(size_of::<Policy>().is_multiple_of(8));

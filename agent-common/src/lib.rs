@@ -8,7 +8,9 @@
 //! In the order of a flow:
 //! - [`parse`]: packet bytes to a [`flow::Flow`];
 //! - [`place_index`]: an address to a place id;
+//! - [`lineage`] and [`birth`]: a cgroup to a workload;
 //! - [`image`]: policy as it lies in the kernel's maps;
+//! - [`protocols`]: what a fence opens by name;
 //! - [`verdict`]: `decide(&view, set, &flow) -> Decision`;
 //! - [`sock`]: what is kept per socket, and how repeats are folded;
 //! - [`wire`]: the event that goes through the ring buffer.
@@ -19,17 +21,20 @@
 #![deny(missing_docs)]
 
 pub mod address;
+pub mod birth;
 pub mod bytes;
 pub mod control;
 pub mod flow;
 pub mod image;
 pub mod limits;
+pub mod lineage;
 pub mod parse;
 pub mod place_index;
 #[cfg(all(any(test, feature = "user"), not(target_arch = "bpf")))]
 mod pod;
 #[cfg(feature = "probe")]
 pub mod probe;
+pub mod protocols;
 pub mod sock;
 pub mod verdict;
 pub mod wire;

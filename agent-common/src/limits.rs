@@ -20,6 +20,14 @@ pub const FENCES_PER_SET: usize = 16;
 /// Workload ids of one node: ten times the pods that a kubelet runs, plus as many again for restarts.
 pub const MAX_WORKLOADS: usize = 16384;
 
+/// Cgroups in the identity table: each subject's, and those that are gone while a socket of theirs lives on (or, where
+/// the kernel gives no identity at birth, the known siblings of subjects).
+pub const MAX_IDENTITIES: usize = 2 * MAX_WORKLOADS;
+
+/// Bytes of a subject's path that the kernel looks up at a cgroup's birth, its final zero included: the longest key
+/// that a BPF map takes (`htab_map_alloc_check`). A container's scope in Kubernetes has about 220.
+pub const MAX_SUBJECT_PATH: usize = 512;
+
 /// Cells of all fences' rows together (a row is one cell a place): 2 MiB.
 pub const RULE_CELLS: usize = 1 << 18;
 

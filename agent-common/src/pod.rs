@@ -46,10 +46,17 @@ unsafe fn zeroed<T>() -> Box<T> {
 mod values {
     use aya::Pod;
 
+    use crate::birth::{Layout, PathKey};
     use crate::control::Control;
 
     // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
     unsafe impl Pod for Control {}
+
+    // SAFETY: `repr(C)`, integers of one size only.
+    unsafe impl Pod for Layout {}
+
+    // SAFETY: `repr(C)`, bytes only.
+    unsafe impl Pod for PathKey {}
 }
 
 #[cfg(all(feature = "user", feature = "probe"))]

@@ -10,6 +10,7 @@ use crate::flow::{Direction, Flow, flags};
 use crate::image::{Fence, FenceSet, PlaceKind, Policy, fence_flags, place_flags, set_flags};
 use crate::limits::FENCES_PER_SET;
 use crate::place_index::PlaceIndex;
+use crate::protocols::Class;
 
 /// May the bytes pass?
 #[repr(u8)]
@@ -140,7 +141,7 @@ impl Outcome {
         (self.0 >> 8) as u8
     }
 
-    /// The rule's bit, or [`NONE`].
+    /// The rule's bit, or [`NONE`]; with [`Reason::Protocol`], the number of the protocol's [`Class`].
     #[inline(always)]
     #[must_use]
     pub const fn rule(self) -> u8 {
@@ -267,6 +268,15 @@ pub fn judge<V: Rules>(view: &V, at: u16, flow: &Flow, place: u16, until: &mut u
     if flow.flags & flags::ROUTED != 0 {
         return pack(Verdict::Block, Reason::Routed, NONE as u32);
     }
+    if let Some(class) = Class::of(flow) {
+        // Before exceptions: they open addresses, not protocols.
+        if fence.protocols & class.bit() == 0 {
+            return pack(Verdict::Block, Reason::Protocol, class as u32);
+        }
+        if flow.flags & flags::SOCKET != 0 {
+            return pack(Verdict::Allow, Reason::Protocol, class as u32);
+        }
+    }
     let mut matching = policy.rules(fence, place);
     if matching & fence.ported != 0 {
         let class =
@@ -341,7 +351,8 @@ pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
     if flow.flags & flags::UNREADABLE != 0 {
         return fault(view, set);
     }
-    let (first, second) = places_of(view, flow.remote);
+    let is_socket = flow.flags & flags::SOCKET != 0;
+    let (first, second) = if is_socket { (0, 0) } else { places_of(view, flow.remote) };
     let allow = |reason: Reason| Decision {
         enforced: Verdict::Allow,
         would_be: Verdict::Allow,
@@ -351,7 +362,7 @@ pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
         until: u64::MAX,
     };
     let kind = view.policy().place(first) as u8;
-    if kind == PlaceKind::Loopback as u8 && first == second {
+    if kind == PlaceKind::Loopback as u8 && first == second && !is_socket {
         return allow(Reason::Loopback);
     }
     let set = view.policy().set(set);
@@ -408,7 +419,7 @@ pub fn outcomes<V: View>(view: &V, set: u32, flow: &Flow, mut put: impl FnMut(Ou
     if flow.flags & flags::UNREADABLE != 0 {
         return;
     }
-    let (first, second) = places_of(view, flow.remote);
+    let (first, second) = if flow.flags & flags::SOCKET != 0 { (0, 0) } else { places_of(view, flow.remote) };
     let set = view.policy().set(set);
     for at in set.fences.iter().take(set.len as usize) {
         let mut until = u64::MAX;

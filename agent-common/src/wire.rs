@@ -158,11 +158,15 @@ pub enum Counter {
     NoStorage = 6,
     /// A map that should be there was not.
     NoImage = 7,
+    /// New cgroups whose id or path could not be read: left to the agent.
+    CgroupUnread = 8,
+    /// New cgroups of subjects that the identity table had no room for: left to the agent.
+    CgroupUnnamed = 9,
 }
 
 impl Counter {
     /// All counters, by their number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Violations,
         Self::Flows,
         Self::ViolationsLost,
@@ -171,6 +175,8 @@ impl Counter {
         Self::Unreadable,
         Self::NoStorage,
         Self::NoImage,
+        Self::CgroupUnread,
+        Self::CgroupUnnamed,
     ];
 
     /// As metrics and the stream call it.
@@ -185,6 +191,8 @@ impl Counter {
             Self::Unreadable => "unreadable",
             Self::NoStorage => "no_storage",
             Self::NoImage => "no_image",
+            Self::CgroupUnread => "cgroup_unread",
+            Self::CgroupUnnamed => "cgroup_unnamed",
         }
     }
 }

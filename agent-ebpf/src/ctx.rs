@@ -4,14 +4,18 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use agent_common::address::Address;
+use agent_common::birth::{Layout, PathKey};
 use agent_common::bytes::{Bytes, Loop, Step};
 use agent_common::flow::{Direction, Flow, flags, protocol};
-use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
+use agent_common::protocols::of_socket;
+use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_sock_addr};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::helpers::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_socket_cookie,
-    bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_set_retval, bpf_skb_ancestor_cgroup_id,
-    bpf_skb_cgroup_id, bpf_skb_load_bytes,
+    bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_probe_read_kernel, bpf_set_retval,
+    bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
 };
+use aya_ebpf::programs::RawTracePointContext;
 
 use crate::maps::repeat;
 
@@ -187,6 +191,62 @@ impl SockAddr {
         // SAFETY: a helper of this program type that takes a negative errno.
         unsafe { bpf_set_retval(-(errno as i32)) };
     }
+}
+
+/// What a new socket asks for, if a fence must open it.
+#[inline(always)]
+pub(crate) fn new_socket(sock: *const bpf_sock) -> Option<Flow> {
+    // SAFETY: the context's socket is valid for the call.
+    let kind = unsafe { (*sock).type_ };
+    // SAFETY: as above.
+    let number = unsafe { (*sock).protocol };
+    let (protocol, flags) = of_socket(kind, number)?;
+    let remote = Address { hi: 0, lo: 0 };
+    Some(Flow { remote, port: 0, protocol, direction: Direction::Outbound, flags })
+}
+
+/// The arguments of the `cgroup` tracepoints: `(struct cgroup *cgrp, const char *path)`.
+#[derive(Clone, Copy)]
+pub(crate) struct CgroupEvent {
+    cgroup: u64,
+    path: u64,
+}
+
+impl CgroupEvent {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &RawTracePointContext) -> Self {
+        Self { cgroup: ctx.arg(0), path: ctx.arg(1) }
+    }
+
+    /// The cgroup's id, or `Ok(None)` in another hierarchy than v2's. An error: the kernel's memory can't be read.
+    #[inline(always)]
+    pub(crate) fn id(self, layout: &Layout) -> Result<Option<u64>, i32> {
+        let root = kernel_word::<u64>(self.cgroup, layout.cgroup_root)?;
+        if kernel_word::<u32>(root, layout.root_hierarchy)? != 0 {
+            return Ok(None);
+        }
+        let node = kernel_word::<u64>(self.cgroup, layout.cgroup_kn)?;
+        kernel_word(node, layout.kn_id).map(Some)
+    }
+
+    /// Copies the path; false if it can't be read or does not fit.
+    #[inline(always)]
+    pub(crate) fn path(self, into: &mut PathKey) -> bool {
+        into.clear();
+        let room = into.bytes.len();
+        let at = into.bytes.as_mut_ptr().cast();
+        // SAFETY: the destination has `room` bytes; the helper fails rather than fault on the source.
+        let length = unsafe { bpf_probe_read_kernel_str(at, room as u32, self.path as *const c_void) };
+        // With its zero; a path that was cut fills the buffer.
+        0 < length && length < room as i64
+    }
+}
+
+#[inline(always)]
+fn kernel_word<T>(object: u64, offset: u32) -> Result<T, i32> {
+    let at = object.wrapping_add(u64::from(offset)) as *const T;
+    // SAFETY: the helper fails rather than fault; `T` is an integer.
+    unsafe { bpf_probe_read_kernel(at) }
 }
 
 /// Id of the running task's cgroup.

@@ -2,27 +2,29 @@
 
 use core::ffi::c_void;
 
-use agent_common::bytes::Step;
 use agent_common::image::Policy;
+use agent_common::lineage::{Lineage, Walk};
 use agent_common::sock::{SockState, Who, sock_flags};
 use agent_common::verdict::Rules;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 
 use crate::ctx::{Skb, cookie, task_ancestor, task_cgroup};
-use crate::maps::{Image, repeat, workload_of};
+use crate::maps::{Image, identity, repeat, strangers};
 
-/// Whose ancestors are asked for. A type each, not a branch: 6.1 lets a `cgroup_skb` program not even contain a call
+/// The cgroup of the packet's socket. A type each, not a branch: 6.1 lets a `cgroup_skb` program not even contain a call
 /// of `bpf_get_current_ancestor_cgroup_id`.
-trait Origin: Copy {
-    /// Id of the cgroup at `level` above or at the origin; 0 if there is none.
-    fn ancestor(self, level: i32) -> u64;
-}
-
-/// The cgroup of the packet's socket.
-impl Origin for Skb {
+impl Lineage for Skb {
     #[inline(always)]
     fn ancestor(self, level: i32) -> u64 {
         Self::ancestor(&self, level)
+    }
+    #[inline(always)]
+    fn identity(self, cgroup: u64) -> Option<u32> {
+        identity(cgroup)
+    }
+    #[inline(always)]
+    fn strangers(self, cgroup: u64) -> Option<u32> {
+        strangers(cgroup)
     }
 }
 
@@ -30,52 +32,27 @@ impl Origin for Skb {
 #[derive(Clone, Copy)]
 struct Task;
 
-impl Origin for Task {
+impl Lineage for Task {
     #[inline(always)]
     fn ancestor(self, level: i32) -> u64 {
         task_ancestor(level)
     }
-}
-
-/// Looks for the deepest subject above a cgroup. The levels at which subjects lie are known: no others are asked.
-struct Walk<O> {
-    origin: O,
-    policy: &'static Policy,
-    highest: u64,
-    lowest: u64,
-    found: u64,
-}
-
-impl<O: Origin> Step for Walk<O> {
     #[inline(always)]
-    fn step(&mut self, i: u32) -> bool {
-        let level = self.highest.wrapping_sub(u64::from(i));
-        if level < self.lowest || level > self.highest {
-            return true;
-        }
-        let id = self.origin.ancestor(level as i32);
-        if id == 0 {
-            return false;
-        }
-        match workload_of(id) {
-            // A workload that this generation does not know is no subject of it: look further up.
-            Some(w) if self.policy.set_of(w).is_some() => {
-                self.found = u64::from(w);
-                true
-            }
-            _ => false,
-        }
+    fn identity(self, cgroup: u64) -> Option<u32> {
+        identity(cgroup)
+    }
+    #[inline(always)]
+    fn strangers(self, cgroup: u64) -> Option<u32> {
+        strangers(cgroup)
     }
 }
 
 /// A function of its own, so that its stack is free again before anything is judged. `zero` is a hidden zero.
 #[inline(never)]
-fn walk<O: Origin>(policy: &'static Policy, zero: u64, origin: O) -> u32 {
-    let head = &policy.head;
-    let (highest, lowest) = (u64::from(head.max_level), u64::from(head.min_level));
-    let mut w = Walk { origin, policy, highest, lowest, found: zero };
-    repeat((highest.wrapping_sub(lowest) as u32).wrapping_add(1), &mut w);
-    w.found as u32
+fn walk<L: Lineage>(policy: &'static Policy, zero: u64, lineage: L) -> u32 {
+    let mut walk = Walk::new(policy, lineage, zero);
+    repeat(walk.turns(), &mut walk);
+    walk.found()
 }
 
 #[inline(always)]

@@ -55,8 +55,14 @@ pub(crate) fn judge(image: &Image, state: &mut SockState, ask: &mut Ask) -> Cach
         return Cached(known);
     }
     let decided = decide_only(image, ask);
-    ringfence_record(state, ask, image.policy, image.index);
+    tell(image, state, ask);
     decided
+}
+
+/// Records what [`decide_only`] said.
+#[inline(always)]
+pub(crate) fn tell(image: &Image, state: &mut SockState, ask: &Ask) {
+    ringfence_record(state, ask, image.policy, image.index);
 }
 
 /// Judges a flow without a socket's memory.

@@ -12,6 +12,8 @@
 mod ctx;
 mod emit;
 mod hooks {
+    mod cgroup_mkdir;
+    mod cgroup_release;
     mod connect;
     mod egress;
     mod ingress;

@@ -4,7 +4,11 @@
 //! |---|---|---|
 //! | `POLICIES` | the agent swaps slot 0 | every hook, once a packet |
 //! | `INDEXES` | the agent fills a slot before a policy names it | every hook, through the policy |
-//! | `IDENTITY` | the agent: cgroup id to workload id | hooks that meet a socket for the first time |
+//! | `IDENTITY` | the agent, and `cgroup_mkdir` and `cgroup_release`: cgroup id to workload id | hooks that meet a socket for the first time |
+//! | `STRANGERS` | the agent: watched cgroup id to workload id | likewise, where something is watched |
+//! | `PATHS` | the agent: a subject's path to its workload id | `cgroup_mkdir` |
+//! | `LAYOUT` | the agent, before it attaches them | `cgroup_mkdir`, `cgroup_release` |
+//! | `PATH` | `cgroup_mkdir` | `cgroup_mkdir` |
 //! | `CONTROL` | the agent, epoch last | every hook |
 //! | `SOCKETS` | hooks | hooks; freed by the kernel with the socket |
 //! | `LIMITS` | hooks | hooks |
@@ -16,11 +20,12 @@ use core::ffi::c_void;
 use core::ptr;
 
 use agent_common::address::Address;
+use agent_common::birth::{Layout, PathKey};
 use agent_common::bytes::{Loop, Step};
 use agent_common::control::{Control, Limit};
 use agent_common::flow::Flow;
 use agent_common::image::Policy;
-use agent_common::limits::MAX_WORKLOADS;
+use agent_common::limits::{MAX_IDENTITIES, MAX_WORKLOADS};
 use agent_common::place_index::PlaceIndex;
 use agent_common::sock::SockState;
 use agent_common::verdict::{Outcome, Reason, Rules, Verdict, View, judge};
@@ -42,8 +47,18 @@ const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 static POLICIES: ArrayOfMaps<Array<[u64; POLICY_WORDS], 1, MMAPABLE>, 1> = ArrayOfMaps::new();
 #[btf_map]
 static INDEXES: ArrayOfMaps<Array<[u64; INDEX_WORDS], 1, MMAPABLE>, 4> = ArrayOfMaps::new();
+/// Made in full at load: a cgroup's birth must not fail for want of memory.
 #[btf_map]
-static IDENTITY: HashMap<u64, u32, MAX_WORKLOADS, NO_PREALLOC> = HashMap::new();
+static IDENTITY: HashMap<u64, u32, MAX_IDENTITIES> = HashMap::new();
+#[btf_map]
+static STRANGERS: HashMap<u64, u32, MAX_WORKLOADS, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static PATHS: HashMap<PathKey, u32, MAX_WORKLOADS, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static LAYOUT: Array<Layout, 1> = Array::new();
+/// Too large for the stack.
+#[btf_map]
+static PATH: PerCpuArray<PathKey, 1> = PerCpuArray::new();
 #[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
 #[btf_map]
@@ -102,10 +117,46 @@ pub(crate) fn limit(workload: u32) -> Option<&'static mut Limit> {
     lookup(&raw const LIMITS, &(workload & (MAX_WORKLOADS as u32 - 1)))
 }
 
-/// The workload id of a cgroup.
+/// The workload id of a cgroup; 0 if it is known to be no subject.
 #[inline(always)]
-pub(crate) fn workload_of(cgroup: u64) -> Option<u32> {
+pub(crate) fn identity(cgroup: u64) -> Option<u32> {
     lookup(&raw const IDENTITY, &cgroup).map(|w: &mut u32| *w)
+}
+
+/// Gives a cgroup its workload; false if the table is full.
+#[inline(always)]
+pub(crate) fn identify(cgroup: u64, workload: u32) -> bool {
+    IDENTITY.insert(cgroup, workload, 0).is_ok()
+}
+
+/// A cgroup is gone for good. It may never have been in the table.
+#[inline(always)]
+pub(crate) fn forget(cgroup: u64) {
+    let _: Result<(), i32> = IDENTITY.remove(cgroup);
+}
+
+/// The workload that stands for strangers below a watched cgroup.
+#[inline(always)]
+pub(crate) fn strangers(cgroup: u64) -> Option<u32> {
+    lookup(&raw const STRANGERS, &cgroup).map(|w: &mut u32| *w)
+}
+
+/// The workload of a subject's path.
+#[inline(always)]
+pub(crate) fn workload_at(path: &PathKey) -> Option<u32> {
+    lookup(&raw const PATHS, path).map(|w: &mut u32| *w)
+}
+
+/// Where the kernel keeps what the cgroup programs read.
+#[inline(always)]
+pub(crate) fn layout() -> Option<&'static Layout> {
+    lookup(&raw const LAYOUT, &0u32).map(|l: &mut Layout| &*l)
+}
+
+/// This CPU's buffer for a path.
+#[inline(always)]
+pub(crate) fn path_buffer() -> Option<&'static mut PathKey> {
+    lookup(&raw const PATH, &0u32)
 }
 
 /// Counts one up.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use agent::cli::client::ClientError;
 use agent::cli::output::{Exit, Style};
-use agent::cli::{check, explain, lookup, run, status, watch};
+use agent::cli::{check, doctor, explain, lookup, run, status, watch};
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +23,7 @@ enum Verb {
     Run(Box<run::RunArgs>),
     Watch(watch::args::WatchArgs),
     Status(status::StatusArgs),
+    Doctor(doctor::DoctorArgs),
     Check(check::CheckArgs),
     Explain(Box<explain::ExplainArgs>),
     Lookup(lookup::LookupArgs),
@@ -68,6 +69,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         }
         Verb::Watch(args) => client()?.block_on(watch::watch(&args, style, &mut out))?.into(),
         Verb::Status(args) => client()?.block_on(status::status(&args, style, &mut out))?.into(),
+        Verb::Doctor(args) => doctor::run(&args, style, &mut out)?.into(),
         Verb::Check(args) => check::run(&args, &mut out)?,
         Verb::Explain(args) => explain::run(&args, &mut out, &mut io::stderr())?,
         Verb::Lookup(args) => lookup::lookup(&args, style, io::stdin(), &mut out, &mut io::stderr())?.into(),

@@ -4,16 +4,13 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use agent::bpf::verified::{INSTRUCTIONS_BAR, STACK_BAR};
 use agent_tests::verifier::MARK;
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::Trial;
 
 use crate::suite::{Outcome, Place, trial};
 
-/// A quarter of the verifier's limit of 1,000,000 instructions.
-const MOST_INSTRUCTIONS: u64 = 250_000;
-/// Of the 512 bytes that there are.
-const MOST_STACK: u64 = 400;
 /// The object that the binary embeds.
 const OBJECT: &str = "RINGFENCE_EBPF_OBJECT";
 /// The object with the test-only programs.
@@ -57,8 +54,8 @@ fn run(object: &PathBuf) -> Result<Outcome> {
     ensure!(!lines.is_empty(), "the loader reported no program of {}", object.display());
     for line in lines {
         let (instructions, stack) = (number(line, " insns=")?, number(line, " stack=")?);
-        ensure!(instructions <= MOST_INSTRUCTIONS, "more than {MOST_INSTRUCTIONS} instructions: {line}");
-        ensure!(stack <= MOST_STACK, "more than {MOST_STACK} bytes of stack: {line}");
+        ensure!(instructions <= INSTRUCTIONS_BAR, "more than {INSTRUCTIONS_BAR} instructions: {line}");
+        ensure!(stack <= STACK_BAR, "more than {STACK_BAR} bytes of stack: {line}");
     }
     Ok(Outcome::Passed)
 }

@@ -33,6 +33,7 @@ fn settings() -> Settings {
         index_slot: 1,
         min_level: 1,
         max_level: 1,
+        watched: Vec::new(),
         errno: 111,
         flows: true,
         events_per_second: 50,

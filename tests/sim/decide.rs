@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use agent::policy::host_view::HostView;
 use agent_common::address::Address;
-use agent_common::flow::protocol::{ICMP, TCP, UDP};
+use agent_common::flow::protocol::{GRE, ICMP, TCP, UDP};
 use agent_common::flow::{Direction, Flow, flags};
 use agent_common::image::{PlaceKind, Policy, Window, fence_flags, kind_verdict, place_flags, set_flags};
 use agent_common::place_index::PlaceIndex;
+use agent_common::protocols::Class;
 use agent_common::verdict::{NONE, Reason, Verdict, decide, outcomes};
 
 /// Two places: 20.0.0.0/8 is a country, 10.0.0.0/8 is private with a resolver; 127.0.0.0/8 is loopback, the rest
@@ -112,6 +113,46 @@ fn a_packet_that_routes_itself_is_blocked_wherever_it_says_it_goes() {
     policy.fences[0].flags |= fence_flags::INBOUND_ALLOW;
     let inbound = Flow { direction: Direction::Inbound, ..routed };
     says(&policy, 0, &inbound, Verdict::Allow, Reason::Inbound);
+}
+
+#[test]
+fn a_protocol_that_is_not_opened_is_blocked_before_any_exception_and_one_that_is_goes_by_its_place() {
+    let mut policy = policy();
+    policy.rules[1] = 0b11;
+    let fence = &mut policy.fences[0];
+    (fence.exceptions, fence.exception_count, fence.allows) = (1, 1, 2);
+    fence.windows[0] = Window { from: 0, until: u64::MAX };
+    let to = |protocol| Flow { flags: flags::NO_PORT, ..flow("20.0.0.1", protocol, 0) };
+    for protocol in (0..=255).filter(|p| ![TCP, UDP].contains(p)) {
+        says(&policy, 5, &to(protocol), Verdict::Block, Reason::Protocol);
+        policy.fences[0].protocols = Class::of_number(protocol).expect("neither TCP nor UDP").bit();
+        says(&policy, 5, &to(protocol), Verdict::Allow, Reason::Exception);
+        policy.fences[0].protocols = !policy.fences[0].protocols;
+        says(&policy, 5, &to(protocol), Verdict::Block, Reason::Protocol);
+        policy.fences[0].protocols = 0;
+    }
+    says(&policy, 5, &to(TCP), Verdict::Allow, Reason::Exception);
+    says(&policy, 5, &flow("127.0.0.1", GRE, 0), Verdict::Allow, Reason::Loopback);
+}
+
+#[test]
+fn a_socket_is_judged_by_its_protocol_alone_and_a_raw_one_needs_raw() {
+    let mut policy = policy();
+    // As the kernel writes it where there is no remote: 0.0.0.0 is LOOPBACK, and must not help.
+    let socket =
+        |protocol, raw| Flow { flags: flags::SOCKET | flags::NO_PORT | raw, ..flow("0.0.0.0", protocol, 0) };
+    says(&policy, 0, &socket(ICMP, 0), Verdict::Block, Reason::Protocol);
+    policy.fences[0].protocols = Class::Icmp.bit();
+    says(&policy, 0, &socket(ICMP, 0), Verdict::Allow, Reason::Protocol);
+    says(&policy, 0, &socket(ICMP, flags::RAW), Verdict::Block, Reason::Protocol);
+    says(&policy, 0, &socket(TCP, flags::RAW), Verdict::Block, Reason::Protocol);
+    policy.fences[0].protocols = Class::Raw.bit();
+    says(&policy, 0, &socket(TCP, flags::RAW), Verdict::Allow, Reason::Protocol);
+    says(&policy, 0, &socket(ICMP, 0), Verdict::Block, Reason::Protocol);
+    policy.fences[0].flags = 0;
+    let index = index();
+    let decision = decide(&HostView { policy: &policy, index: &index, now: 0 }, 1, &socket(ICMP, 0));
+    assert_eq!((decision.enforced, decision.would_be), (Verdict::Allow, Verdict::Block), "an Audit fence");
 }
 
 #[test]

@@ -65,7 +65,9 @@ fn the_answer_names_what_decided() {
         (CRM, "192.0.2.1:443", "Block", "Block", "Unknown", "crm-stays-in-the-eea", "unknown"),
         (CRM, "10.1.2.3:5432", "Allow", "Allow", "Internal", "crm-stays-in-the-eea", "internal"),
         (CRM, "169.254.169.254:80", "Block", "Block", "Metadata", "crm-stays-in-the-eea", "metadata"),
-        (CRM, "17.0.0.1/icmp", "Block", "Block", "Default", "crm-stays-in-the-eea", "default"),
+        (CRM, "17.0.0.1/icmp", "Block", "Block", "Protocol", "crm-stays-in-the-eea", "icmp"),
+        (CRM, "198.51.100.7/gre", "Block", "Block", "Protocol", "crm-stays-in-the-eea", "gre"),
+        (CRM, "198.51.100.7/99", "Block", "Block", "Protocol", "crm-stays-in-the-eea", "raw"),
         (LLM, "17.0.0.1:443/udp", "Allow", "Block", "Default", "llm-cluster-only", "default"),
     ] {
         let answer = ask(cgroup, to, NOW);

@@ -3,11 +3,11 @@
 use proptest::collection::vec;
 use proptest::option::{self, weighted};
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
-use proptest::sample::select;
+use proptest::sample::{select, subsequence};
 
 use crate::model::{
-    BOOTED_BEFORE, CELLS, CIDRS, ExceptionModel, FenceModel, FlowModel, JURISDICTIONS, PATHS, PolicyModel,
-    PortRange, Remote, RuleModel, SPAN, Subjects, Word,
+    BOOTED_BEFORE, CELLS, CIDRS, ExceptionModel, FenceModel, FlowModel, JURISDICTIONS, PATHS, PROTOCOLS,
+    PolicyModel, PortRange, Remote, RuleModel, SPAN, Subjects, Word,
 };
 
 /// Ports around the edges of the ranges that rules name.
@@ -43,21 +43,34 @@ fn subjects() -> impl Strategy<Value = Subjects> {
     ]
 }
 
+/// Often the ones that flows have, so that what comes after the protocol decides too.
+fn protocols() -> impl Strategy<Value = Vec<&'static str>> {
+    let names: Vec<&'static str> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
+    prop_oneof![
+        1 => Just(Vec::new()),
+        2 => Just(vec!["icmp", "udplite", "sctp", "raw"]),
+        2 => subsequence(names, 0..=PROTOCOLS.len()),
+    ]
+}
+
 pub(crate) fn fence() -> impl Strategy<Value = FenceModel> {
     let words = ([word(), word(), word()], word(), option::of(word()), word());
     // More than ten rules of a side would sort b10 before b2, and the naive evaluator goes by position.
     let rules = (vec(rule(), 0..4), vec(rule(), 0..4));
-    (any::<bool>(), subjects(), weighted(0.7, Just(())), rules, words).prop_map(
-        |(enforce, subjects, judge, (allow, block), (internal, default, unknown, dns))| FenceModel {
-            enforce,
-            subjects,
-            internal,
-            judge_inbound: judge.is_some(),
-            allow,
-            block,
-            default,
-            unknown,
-            dns,
+    (any::<bool>(), subjects(), weighted(0.7, Just(())), rules, words, protocols()).prop_map(
+        |(enforce, subjects, judge, (allow, block), (internal, default, unknown, dns), protocols)| {
+            FenceModel {
+                enforce,
+                subjects,
+                internal,
+                judge_inbound: judge.is_some(),
+                allow,
+                block,
+                default,
+                unknown,
+                dns,
+                protocols,
+            }
         },
     )
 }
@@ -102,7 +115,8 @@ fn moment() -> impl Strategy<Value = i64> {
 
 pub(crate) fn flow() -> impl Strategy<Value = FlowModel> {
     let workload = prop_oneof![1 => Just(None), 6 => (0..PATHS.len()).prop_map(Some)];
-    let protocol = select(vec![6u8, 6, 17, 17, 136, 1, 58, 132]);
+    let protocol =
+        select(vec![6u8, 6, 6, 17, 17, 17, 136, 1, 58, 132, 33, 2, 47, 4, 41, 50, 51, 115, 0, 59, 99, 255]);
     let port = prop_oneof![1 => Just(None), 5 => select(PORTS.to_vec()).prop_map(Some)];
     let rare = || weighted(0.1, Just(()));
     (workload, remote(), port, protocol, any::<bool>(), rare(), moment()).prop_map(

@@ -65,6 +65,22 @@ pub(crate) const CIDRS: [(usize, usize, &str); 6] = [
     (0, 16, "0.0.0.0/0"),
 ];
 
+/// Names of `protocols` with the numbers that each opens; `raw` is what is left.
+pub(crate) const PROTOCOLS: [(&str, &[u8]); 12] = [
+    ("icmp", &[1, 58]),
+    ("udplite", &[136]),
+    ("sctp", &[132]),
+    ("dccp", &[33]),
+    ("igmp", &[2]),
+    ("gre", &[47]),
+    ("ipip", &[4]),
+    ("sit", &[41]),
+    ("esp", &[50]),
+    ("ah", &[51]),
+    ("l2tp", &[115]),
+    ("raw", &[]),
+];
+
 /// Cgroups: a small tree.
 pub(crate) const PATHS: [&str; 5] = ["/a", "/a/b", "/a/b/c", "/ab", "/d"];
 
@@ -109,6 +125,8 @@ pub(crate) struct FenceModel {
     pub(crate) default: Word,
     pub(crate) unknown: Option<Word>,
     pub(crate) dns: Word,
+    /// As written: names of [`PROTOCOLS`].
+    pub(crate) protocols: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug)]

@@ -3,7 +3,8 @@
 use agent_common::image::PlaceKind;
 
 use crate::model::{
-    CELLS, CIDRS, Cell, FenceModel, FlowModel, PATHS, PolicyModel, Remote, RuleModel, Subjects, Word,
+    CELLS, CIDRS, Cell, FenceModel, FlowModel, PATHS, PROTOCOLS, PolicyModel, Remote, RuleModel, Subjects,
+    Word,
 };
 
 /// What one fence says.
@@ -84,6 +85,11 @@ fn one_fence(
     // A packet that names its own route may not end where its address says.
     if flow.routed {
         return named(Word::Block, "routed");
+    }
+    // "protocols: opened by name"; TCP and UDP are always judged.
+    let name = PROTOCOLS.iter().find(|(_, numbers)| numbers.contains(&flow.protocol)).map_or("raw", |p| p.0);
+    if !matches!(flow.protocol, 6 | 17) && !fence.protocols.contains(&name) {
+        return named(Word::Block, name);
     }
     if place.kind == PlaceKind::Loopback {
         return named(Word::Allow, "loopback");

@@ -128,6 +128,7 @@ impl Subject {
             index_slot: 0,
             min_level: 1,
             max_level: 3,
+            watched: Vec::new(),
             errno: 1,
             flows: false,
             events_per_second: 10,

@@ -51,6 +51,7 @@ fn fence(number: usize, fence: &FenceModel, order: Order) -> String {
         line(format!("unknown: {}", word(unknown)));
     }
     line(format!("dns: {}", word(fence.dns)));
+    line(format!("protocols: [{}]", fence.protocols.join(", ")));
     out
 }
 

@@ -14,7 +14,7 @@
 //!    packet socket, never from a counter of the agent's.
 //! 6. [`agent`] with [`events`]: the `ringfence` binary under test, its status and its event stream.
 //! 7. [`mmdb`]: small country databases of every shape that publishers use.
-//! 8. [`verifier`] (with `xlated`): what the kernel's verifier says of each program.
+//! 8. [`verifier`]: what the kernel's verifier says of each program.
 //! 9. [`demo`]: all of it, put together for people to watch: `cargo xtask demo`.
 //!
 //! Nothing in here shares parsing code with the product: a judge must be able to disagree.
@@ -39,4 +39,3 @@ pub mod sniffer;
 pub mod sockaddr;
 pub mod verifier;
 pub mod world;
-mod xlated;

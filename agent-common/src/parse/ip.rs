@@ -37,10 +37,6 @@ mod extension {
     pub(super) const SHIM6: u64 = 140;
 }
 
-/// SCTP and DCCP have their ports where TCP has them (RFC 9260 section 3.1, RFC 4340 section 5.1).
-const SCTP: u8 = 132;
-const DCCP: u8 = 33;
-
 /// Reads the headers. `None`: too short, not IP, or more extension headers than are walked.
 #[inline(always)]
 pub fn parse<B: Bytes>(b: &B) -> Option<Packet> {
@@ -51,7 +47,11 @@ pub fn parse<B: Bytes>(b: &B) -> Option<Packet> {
         6 => v6(b, first[6])?,
         _ => return None,
     };
-    let has_ports = matches!(head.protocol, protocol::TCP | protocol::UDP | protocol::UDPLITE | SCTP | DCCP);
+    // SCTP and DCCP have their ports where TCP has them (RFC 9260 section 3.1, RFC 4340 section 5.1).
+    let has_ports = matches!(
+        head.protocol,
+        protocol::TCP | protocol::UDP | protocol::UDPLITE | protocol::SCTP | protocol::DCCP
+    );
     if head.flags & flags::NO_PORT != 0 || !has_ports {
         return Some(Packet { flags: head.flags | flags::NO_PORT, ..head });
     }

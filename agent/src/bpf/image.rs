@@ -2,8 +2,7 @@
 //!
 //! What changes a map, completely:
 //! - a new policy: [`ImageMaps::stage`] and [`ImageMaps::swap`] (policy map, and an index map if places changed);
-//! - a new cgroup of a subject: [`ImageMaps::identify`], then [`ImageMaps::bump_epoch`]; [`ImageMaps::forget`] only makes
-//!   room.
+//! - a new cgroup of a subject that sockets may be in already: [`ImageMaps::bump_epoch`], after [`super::identity`].
 
 use std::io;
 use std::ops::Deref;
@@ -15,7 +14,7 @@ use agent_common::image::Policy;
 use agent_common::place_index::PlaceIndex;
 use agent_common::wire::Counter;
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use thiserror::Error;
 
 use super::load::LoadError;
@@ -113,7 +112,6 @@ pub struct Staged {
 pub struct ImageMaps {
     policies: MapData,
     indexes: MapData,
-    identity: HashMap<MapData, u64, u32>,
     control: Array<MapData, Control>,
     slot: u32,
     index: Option<PublishedIndex>,
@@ -128,7 +126,7 @@ fn kernel(what: &'static str) -> impl Fn(io::Error) -> PublishError {
     move |source| PublishError::Kernel { what, source }
 }
 
-fn map(what: &'static str) -> impl Fn(MapError) -> PublishError {
+pub(super) fn map(what: &'static str) -> impl Fn(MapError) -> PublishError {
     move |source| PublishError::Map { what, source }
 }
 
@@ -140,8 +138,7 @@ impl ImageMaps {
             Some(_) | None => Err(LoadError::NoMap(name)),
         };
         let (policies, indexes) = (outer("POLICIES")?, outer("INDEXES")?);
-        let identity = take(ebpf, "IDENTITY")?;
-        Ok(Self { policies, indexes, identity, control, slot: 0, index: None })
+        Ok(Self { policies, indexes, control, slot: 0, index: None })
     }
 
     /// An empty index to fill.
@@ -196,19 +193,6 @@ impl ImageMaps {
         let staged = self.stage(policy, index)?;
         self.swap(&staged)?;
         Ok((staged.policy, staged.index))
-    }
-
-    /// A cgroup belongs to a workload from now on; sockets that are already open notice at their next packet.
-    pub fn identify(&mut self, cgroup: u64, workload: u32) -> Result<(), PublishError> {
-        self.identity.insert(cgroup, workload, 0).map_err(map("add a cgroup to the identity table"))
-    }
-
-    /// A cgroup has been gone for so long that its place in the table is needed.
-    pub fn forget(&mut self, cgroup: u64) -> Result<(), PublishError> {
-        match self.identity.remove(&cgroup) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(e) => Err(map("remove a cgroup from the identity table")(e)),
-        }
     }
 
     /// Makes every socket find its identity anew.

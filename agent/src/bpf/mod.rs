@@ -1,9 +1,15 @@
 //! The kernel side, as the agent sees it: the only importer of aya and the only `unsafe` of the agent.
 //!
-//! [`object`] → [`load`] → [`image`] (fill, stage, swap) → [`attach`].
+//! [`object`] → [`load`] → [`birth`] → [`image`] and [`identity`] (fill, stage, swap) → [`attach`].
 
 pub mod attach;
+pub mod birth;
+mod btf;
+pub mod features;
+pub mod identity;
 pub mod image;
 pub mod load;
 pub mod object;
 mod sys;
+pub mod verified;
+mod xlated;

@@ -51,7 +51,7 @@ struct ElemAttr {
     flags: u64,
 }
 
-fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> {
+pub(super) fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is a live prefix of `union bpf_attr` of the size given; the kernel takes the rest as zero.
     let r = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(r) }

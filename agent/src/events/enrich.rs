@@ -17,6 +17,7 @@ use super::model::flow::{
 use super::model::words::{Direction, Hook, Mode, Phase, Reason, Severity, Verdict};
 use crate::identity::cgroups::CgroupFs;
 use crate::policy::in_force::{History, InForce};
+use crate::policy::lacks::Lacks;
 use crate::policy::{Clock, Manifest, schema};
 
 /// Places and names that many events share, by generation.
@@ -34,17 +35,18 @@ const CACHE: usize = 4096;
 pub struct Enricher {
     history: Arc<History>,
     cgroups: Arc<CgroupFs>,
+    lacks: Arc<Lacks>,
     clock: Clock,
     shared: HashMap<u32, Shared>,
     comms: HashMap<[u8; 16], Arc<str>>,
 }
 
 impl Enricher {
-    /// An enricher that finds generations in `history`.
+    /// An enricher that finds generations in `history`, and in `lacks` what their fences go without.
     #[must_use]
-    pub fn new(history: Arc<History>, cgroups: Arc<CgroupFs>) -> Self {
+    pub fn new(history: Arc<History>, cgroups: Arc<CgroupFs>, lacks: Arc<Lacks>) -> Self {
         let clock = Clock::read();
-        Self { history, cgroups, clock, shared: HashMap::new(), comms: HashMap::new() }
+        Self { history, cgroups, lacks, clock, shared: HashMap::new(), comms: HashMap::new() }
     }
 
     /// Reads the clocks anew: somebody may have set one. Once a batch.
@@ -113,7 +115,7 @@ impl Enricher {
                 .then(|| Duration::from_nanos(e.time.saturating_sub(e.opened))),
             repeats: e.repeats,
             folded: e.folded,
-            partial: false,
+            partial: manifest.is_some_and(|m| self.lacks.is_partial(m, e.set.into())),
         };
         Event::of_flow(self.wall(e.time), flow)
     }

@@ -142,7 +142,12 @@ const fn loss(what: Counter) -> Option<(LostReason, Option<Kind>)> {
         Counter::FlowsLost => Some((LostReason::KernelRingFull, Some(Kind::Flow))),
         Counter::Suppressed => Some((LostReason::Suppressed, Some(Kind::Violation))),
         Counter::NoStorage => Some((LostReason::KernelStateFull, None)),
-        Counter::Violations | Counter::Flows | Counter::Unreadable | Counter::NoImage => None,
+        Counter::Violations
+        | Counter::Flows
+        | Counter::Unreadable
+        | Counter::NoImage
+        | Counter::CgroupUnread
+        | Counter::CgroupUnnamed => None,
     }
 }
 

@@ -144,6 +144,8 @@ pub struct FenceSummary {
     pub exceptions: u32,
     /// The file that it came from.
     pub source: Option<String>,
+    /// What it requires of the node, in the words of `spec.require`.
+    pub require: Vec<String>,
 }
 
 /// One policy file to check.

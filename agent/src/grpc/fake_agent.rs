@@ -77,6 +77,7 @@ impl Backend for FakeBackend {
             rules: 2,
             exceptions: 0,
             source: Some("crm.yaml".to_owned()),
+            require: vec!["hostLayer".to_owned()],
         };
         FenceList { generation: 3, fences: vec![fence] }
     }

@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::{Dir, FileType, Mode, OFlags, open};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::policy::CgroupPath;
@@ -34,6 +36,12 @@ pub enum CgroupError {
         /// What was given.
         path: PathBuf,
     },
+    /// The directory's path can't be written in a policy.
+    #[error("{} has a name that no policy can say (a control character, or more levels than are followed)", path.display())]
+    Name {
+        /// What was given.
+        path: PathBuf,
+    },
     /// The system refuses.
     #[error("{call} {}: {source}", path.display())]
     Io {
@@ -46,6 +54,9 @@ pub enum CgroupError {
     },
 }
 
+/// A child's name, if it is UTF-8, and id.
+pub type Child = (Option<String>, u64);
+
 /// A cgroup2 mount.
 #[derive(Debug)]
 pub struct CgroupFs {
@@ -54,7 +65,7 @@ pub struct CgroupFs {
     names: Mutex<HashMap<u64, Arc<str>>>,
 }
 
-fn is_cgroup2(path: &Path) -> bool {
+pub(super) fn is_cgroup2(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|s| s.f_type as u64 == CGROUP2_MAGIC)
 }
 
@@ -83,6 +94,12 @@ impl CgroupFs {
         Ok((Self { mount, is_root: inode == ROOT_INODE, names: Mutex::new(HashMap::new()) }, root))
     }
 
+    /// Where it is mounted.
+    #[must_use]
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
     /// Whether path depth and cgroup level are the same: not so inside a cgroup namespace.
     #[must_use]
     pub fn levels_are_depths(&self) -> bool {
@@ -106,6 +123,39 @@ impl CgroupFs {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(io_error("read", &directory)(e)),
         }
+    }
+
+    /// The same as a path that subjects are held against.
+    pub fn path(&self, directory: &Path) -> Result<CgroupPath, CgroupError> {
+        let name = self.name_of(directory);
+        name.and_then(|name| CgroupPath::parse(&name).ok())
+            .ok_or_else(|| CgroupError::Name { path: directory.to_owned() })
+    }
+
+    /// A cgroup's id with the names (if they are UTF-8) and ids of its children; `None` if there is no such cgroup.
+    pub fn children(&self, path: &CgroupPath) -> Result<Option<(u64, Vec<Child>)>, CgroupError> {
+        let directory = self.directory(path);
+        let read = |call| move |e: Errno| io_error(call, &directory)(e.into());
+        // One descriptor for both questions: they are of one cgroup, whatever takes its place meanwhile.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut dir = match open(&self.directory(path), flags, Mode::empty()) {
+            Ok(fd) => Dir::new(fd).map_err(read.clone()("read"))?,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(read("open")(e)),
+        };
+        let id = dir.stat().map_err(read.clone()("read"))?.st_ino;
+        let mut children = Vec::new();
+        for entry in &mut dir {
+            // Removed while it was read: what was found is gone too.
+            let Ok(entry) = entry else { return Ok(None) };
+            if entry.file_type() == FileType::Directory
+                && !matches!(entry.file_name().to_bytes(), b"." | b"..")
+            {
+                let name = entry.file_name().to_str().ok().map(str::to_owned);
+                children.push((name, entry.ino()));
+            }
+        }
+        Ok(Some((id, children)))
     }
 
     /// A directory's path below the mount, as policies and events write it.

@@ -72,6 +72,16 @@ impl CgroupPath {
         })
     }
 
+    /// Whatever is new directly below this path, as events call it: `/a/*`.
+    pub(crate) fn stranger(&self) -> Self {
+        self.child("*")
+    }
+
+    /// The path of something directly below; not checked, `name` is that of a directory.
+    pub(crate) fn child(&self, name: &str) -> Self {
+        Self(format!("{}/{name}", self.0.trim_end_matches('/')))
+    }
+
     /// Whether `other` is this cgroup or lies below it. Parts count, not characters: `/a` does not hold `/ab`.
     #[must_use]
     pub fn holds(&self, other: &Self) -> bool {

@@ -62,6 +62,7 @@ impl HostImage {
             index_slot: 0,
             min_level: level(u32::min),
             max_level: level(u32::max),
+            watched: Vec::new(),
             errno: 1,
             flows: true,
             events_per_second: 0,

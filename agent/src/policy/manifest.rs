@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use agent_common::protocols::Class;
 use agent_common::verdict::{NONE, Outcome, Reason};
 use jiff::Timestamp;
 
 use super::cgroup_path::CgroupPath;
-use super::schema::{Mode, Record, Severity};
+use super::schema::{Mode, Record, Requirement, Severity};
 use super::set::{Digest, Origin};
 use crate::places::PlaceTable;
 
@@ -45,6 +46,8 @@ pub struct FenceEntry {
     pub rules: Vec<RuleEntry>,
     /// Copied to events.
     pub record: Arc<Record>,
+    /// What it needs of the node.
+    pub require: Vec<Requirement>,
 }
 
 /// What a rule does.
@@ -142,6 +145,14 @@ const fn unnamed(reason: Reason) -> Option<&'static str> {
     }
 }
 
+/// The protocol that decided, where one did.
+fn protocol(outcome: Outcome) -> Option<Class> {
+    if outcome.reason() != Reason::Protocol as u8 {
+        return None;
+    }
+    Class::ALL.get(usize::from(outcome.rule())).copied()
+}
+
 impl Manifest {
     /// The fence that gave an outcome.
     #[must_use]
@@ -152,18 +163,19 @@ impl Manifest {
     /// The rule that decided, if it was a rule.
     #[must_use]
     pub fn rule(&self, outcome: Outcome) -> Option<&RuleEntry> {
-        if outcome.rule() == NONE {
+        if outcome.rule() == NONE || protocol(outcome).is_some() {
             return None;
         }
         self.fence(outcome)?.rules.get(usize::from(outcome.rule()))
     }
 
     /// The name of what decided: a rule's, an exception's, or `default`, `unknown`, `internal`, `dns`, `metadata`, …
-    /// `None` where no fence was asked, or the numbers are not of this image.
+    /// With [`Reason::Protocol`] it is the word that would open the protocol (`icmp`, `raw`, …). `None` where no fence was asked, or the numbers are not of this image.
     #[must_use]
     pub fn rule_name(&self, outcome: Outcome) -> Option<&str> {
         match self.rule(outcome) {
             Some(rule) => Some(&rule.name),
+            None if protocol(outcome).is_some() => protocol(outcome).map(Class::name),
             None => unnamed(*Reason::ALL.get(usize::from(outcome.reason()))?),
         }
     }

@@ -7,24 +7,24 @@
 //! - somebody set the wall clock: [`Publisher::publish`] (exceptions end by wall clock, the kernel counts from boot);
 //! - a subject's cgroup appeared: [`Publisher::follow_cgroups`].
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agent_common::limits::{MAX_CGROUP_LEVEL, MAX_WORKLOADS};
+use agent_common::limits::MAX_CGROUP_LEVEL;
 use agent_common::place_index::{BuildError, Usage};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use thiserror::Error;
 
 use super::CgroupPath;
-use super::compile::{Clock, CompileError, Settings, Workload, compile};
+use super::compile::{Clock, CompileError, Settings, compile};
+use super::identify::Identities;
 use super::image::world;
 use super::in_force::{History, InForce};
 use super::set::PolicySet;
 use crate::bpf::image::{ImageMaps, NewIndex, PublishError};
-use crate::identity::cgroups::{CgroupError, CgroupFs};
+use crate::identity::cgroups::CgroupError;
 use crate::places::{FileError, MIN_KNOWN_SHARE, PlaceTable, PlacesError, WorldBuilder, read_data_file};
 
 /// Why a policy is not in force. The one before it is.
@@ -124,9 +124,6 @@ struct Cut {
     overrides: Vec<crate::places::Override>,
 }
 
-/// Cgroups that the identity table remembers, those that are gone among them; its capacity, less room to spare.
-const IDENTITIES: usize = MAX_WORKLOADS - 64;
-
 /// What is known of the places in force when their ranges are gone.
 #[derive(Clone, Default)]
 struct Places {
@@ -139,19 +136,13 @@ struct Places {
 /// Publishes, and remembers what is in force.
 pub struct Publisher {
     maps: ImageMaps,
-    cgroups: Arc<CgroupFs>,
+    identities: Identities,
     history: Arc<History>,
     data: Data,
     knobs: Knobs,
     generation: u32,
     cut: Option<Cut>,
     places: Places,
-    /// Every subject that ever was, with its id: ids are never given to another path.
-    ids: BTreeMap<CgroupPath, u32>,
-    /// The cgroup that each subject was last found at.
-    identified: BTreeMap<CgroupPath, u64>,
-    /// Cgroup ids in the identity table, oldest first.
-    known: VecDeque<u64>,
 }
 
 impl Publisher {
@@ -159,24 +150,12 @@ impl Publisher {
     #[must_use]
     pub fn new(
         maps: ImageMaps,
-        cgroups: Arc<CgroupFs>,
+        identities: Identities,
         history: Arc<History>,
         data: Data,
         knobs: Knobs,
     ) -> Self {
-        Self {
-            maps,
-            cgroups,
-            history,
-            data,
-            knobs,
-            generation: 0,
-            cut: None,
-            places: Places::default(),
-            ids: BTreeMap::new(),
-            identified: BTreeMap::new(),
-            known: VecDeque::new(),
-        }
+        Self { maps, identities, history, data, knobs, generation: 0, cut: None, places: Places::default() }
     }
 
     /// How much of the place index is used.
@@ -197,14 +176,14 @@ impl Publisher {
             None => (None, self.places.clone()),
         };
 
-        let paths = set.subject_paths();
-        let (min_level, max_level) = self.levels(&paths)?;
-        let workloads = self.number(paths);
+        let roll = self.identities.roll(&set.subject_paths());
+        let (min_level, max_level) = self.identities.levels(&roll)?;
         let settings = Settings {
             generation: self.generation + 1,
             index_slot: self.maps.next_slot(index.is_some()),
             min_level,
             max_level,
+            watched: roll.watched(),
             errno: self.knobs.errno,
             flows: self.knobs.flows,
             events_per_second: self.knobs.events_per_second,
@@ -212,11 +191,12 @@ impl Publisher {
             now: Timestamp::now(),
         };
         let mut policy = self.maps.new_policy()?;
-        let manifest = compile(&set, &places.table, &set.groups, &workloads, &settings, policy.value())?;
+        let manifest =
+            compile(&set, &places.table, &set.groups, &roll.workloads(), &settings, policy.value())?;
 
         // A cgroup is known to the kernel before the policy that judges it: the policy in force does not know the
         // workload's id yet and looks further up.
-        self.identify(&workloads)?;
+        self.identities.prepare(&roll)?;
         let staged = self.maps.stage(policy, index)?;
         // Named before it is swapped in: an event of the new generation may be read at once.
         self.history.announce(InForce {
@@ -230,7 +210,11 @@ impl Publisher {
         self.generation = settings.generation;
         self.cut = Some(cut);
         self.places = places;
-        self.history.arrived().ok_or(PublicationError::Lost)
+        let arrived = self.history.arrived().ok_or(PublicationError::Lost)?;
+        if self.identities.settle(roll)? {
+            self.maps.bump_epoch()?;
+        }
+        Ok(arrived)
     }
 
     fn places(&self, set: &PolicySet) -> Result<(NewIndex, Places), PublicationError> {
@@ -248,61 +232,12 @@ impl Publisher {
         Ok((index, Places { table, usage, ranges: ranges.into() }))
     }
 
-    /// The levels at which the kernel looks for subjects; none at all without subjects.
-    fn levels(&self, paths: &BTreeSet<CgroupPath>) -> Result<(u32, u32), PublicationError> {
-        if let Some(path) = paths.iter().find(|p| p.level() > MAX_CGROUP_LEVEL) {
-            return Err(PublicationError::TooDeep { path: path.clone() });
-        }
-        let levels = || paths.iter().map(CgroupPath::level);
-        match (levels().min(), levels().max()) {
-            (Some(_), Some(_)) if !self.cgroups.levels_are_depths() => Ok((0, MAX_CGROUP_LEVEL)),
-            (Some(min), Some(max)) => Ok((min, max)),
-            _ => Ok((1, 0)),
-        }
-    }
-
-    fn number(&mut self, paths: impl IntoIterator<Item = CgroupPath>) -> Vec<Workload> {
-        let mut workloads = Vec::new();
-        for path in paths {
-            let next = u32::try_from(self.ids.len()).unwrap_or(u32::MAX).saturating_add(1);
-            let id = *self.ids.entry(path.clone()).or_insert(next);
-            workloads.push(Workload { id, path });
-        }
-        workloads
-    }
-
-    /// Writes the cgroups of workloads into the identity table; true if there is a new one.
-    ///
-    /// A cgroup that is gone stays in the table: a socket that was made in it may live on in another process, and
-    /// still belongs to the workload. Cgroup ids are not given out twice, so the entry can't come to mean another.
-    fn identify(&mut self, workloads: &[Workload]) -> Result<bool, PublicationError> {
-        let mut changed = false;
-        for workload in workloads {
-            let Some(cgroup) = self.cgroups.id(&workload.path)? else { continue };
-            if self.identified.insert(workload.path.clone(), cgroup) == Some(cgroup) {
-                continue;
-            }
-            self.maps.identify(cgroup, workload.id)?;
-            changed = true;
-            self.known.push_back(cgroup);
-            if self.known.len() > IDENTITIES
-                && let Some(oldest) = self.known.pop_front()
-            {
-                self.maps.forget(oldest)?;
-            }
-        }
-        Ok(changed)
-    }
-
-    /// Looks whether subjects' cgroups appeared; sockets then find their identity anew.
+    /// Cgroups came or went (all are looked at without paths); sockets then find their identity anew.
     ///
     /// # Errors
     /// What could be done is done.
-    pub fn follow_cgroups(&mut self) -> Result<(), PublicationError> {
-        let Some(now) = self.history.now() else { return Ok(()) };
-        let workloads: Vec<Workload> =
-            now.manifest.workloads.iter().map(|w| Workload { id: w.id, path: w.path.clone() }).collect();
-        if self.identify(&workloads)? {
+    pub fn follow_cgroups(&mut self, touched: &[PathBuf]) -> Result<(), PublicationError> {
+        if self.identities.follow(touched)? {
             self.maps.bump_epoch()?;
         }
         Ok(())

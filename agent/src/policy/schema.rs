@@ -2,11 +2,12 @@
 //! of `ringfence.dev/v1alpha1`.
 //!
 //! Values that a later check may complain about carry the place they were written at. A field that is in the schema
-//! but not in this build (`hosts`, `tls`, `protocols`, `require`, `budgets`) has no place here: `decode`
+//! but not in this build (`hosts`, `tls`, `budgets`) has no place here: `decode`
 //! refuses it by name, because a rule that is silently ignored is worse than none.
 
 use std::sync::Arc;
 
+use agent_common::protocols::Class;
 use agent_common::verdict::Verdict;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -90,6 +91,26 @@ impl Severity {
     }
 }
 
+/// What a fence needs of the node beyond the cgroup hooks, which every fence needs (`spec.require`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Requirement {
+    /// The guard on the host side of the workload's interfaces: stops what leaves without a cgroup socket.
+    HostLayer,
+}
+
+impl Requirement {
+    /// Every requirement.
+    pub const ALL: [Self; 1] = [Self::HostLayer];
+
+    /// The word that policies and events use.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::HostLayer => "hostLayer",
+        }
+    }
+}
+
 /// `kind: GeoFence`.
 #[derive(Clone, Debug)]
 pub struct GeoFence {
@@ -113,10 +134,14 @@ pub struct GeoFence {
     pub unknown: Verdict,
     /// `spec.noName`, default Block; without host rules it decides nothing.
     pub no_name: Verdict,
+    /// `spec.protocols`: what is judged beside TCP and UDP; everything else is refused.
+    pub protocols: Vec<Spanned<Class>>,
     /// `spec.dns`, default Allow: DNS to trusted resolvers.
     pub dns: Spanned<Verdict>,
     /// `spec.record`.
     pub record: Record,
+    /// `spec.require`, sorted, each once.
+    pub require: Vec<Requirement>,
 }
 
 /// One entry of `subjects`: its fields are AND.

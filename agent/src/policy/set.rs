@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use agent_common::protocols::Class;
 use agent_common::verdict::Verdict;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::cgroup_path::CgroupPath;
 use super::ports::Ports;
-use super::schema::{Inbound, Internal, Mode, Record, Severity, Subject};
+use super::schema::{Inbound, Internal, Mode, Record, Requirement, Severity, Subject};
 use crate::places::{Groups, Jurisdiction, Override};
 
 /// SHA-256 of the documents: file names and contents, sorted.
@@ -69,10 +70,14 @@ pub struct Fence {
     pub default: Verdict,
     /// UNKNOWN, ANYCAST, MULTICAST, RESERVED.
     pub unknown: Verdict,
+    /// What is judged beside TCP and UDP.
+    pub protocols: Vec<Class>,
     /// DNS to a trusted resolver.
     pub dns: Verdict,
     /// Copied to events.
     pub record: Record,
+    /// What it needs of the node, sorted.
+    pub require: Vec<Requirement>,
 }
 
 /// Where a document stands.

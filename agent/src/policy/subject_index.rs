@@ -37,6 +37,12 @@ impl SubjectIndex {
         let above = cgroup.and_above().filter_map(|path| self.by_path.get(&path));
         above.flatten().chain(&self.all).copied().collect()
     }
+
+    /// The owners with a subject below a cgroup, by number.
+    pub(crate) fn below(&self, cgroup: &CgroupPath) -> BTreeSet<usize> {
+        let below = self.by_path.iter().filter(|(path, _)| *path != cgroup && cgroup.holds(path));
+        below.flat_map(|(_, owners)| owners).copied().collect()
+    }
 }
 
 #[cfg(test)]

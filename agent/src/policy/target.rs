@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use agent_common::flow::protocol::{ICMP, ICMPV6, TCP, UDP, UDPLITE};
+use agent_common::protocols;
 
 /// Address, port and protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum TargetError {
     #[error("{0:?} is not a port: write a number from 1 to 65535")]
     Port(String),
     /// A protocol that is not known.
-    #[error("{0:?} is not a protocol: write tcp, udp, udplite, icmp, sctp or a number from 0 to 255")]
+    #[error("{0:?} is not a protocol: write tcp, udp, udplite, icmp, sctp, gre or a number from 0 to 255")]
     Protocol(String),
     /// TCP and UDP flows have a port.
     #[error("a port is missing: write {0}:443/tcp (IPv6 in brackets)")]
@@ -36,15 +37,11 @@ pub enum TargetError {
     Portless(String),
 }
 
-const NAMES: [(&str, u8); 6] =
-    [("tcp", TCP), ("udp", UDP), ("udplite", UDPLITE), ("icmp", ICMP), ("icmpv6", ICMPV6), ("sctp", 132)];
-
 impl Target {
     /// The protocol's name, or its number.
     #[must_use]
     pub fn protocol_name(&self) -> String {
-        let known = NAMES.iter().find(|(_, number)| *number == self.protocol);
-        known.map_or_else(|| self.protocol.to_string(), |(name, _)| (*name).to_owned())
+        protocols::name_of(self.protocol).map_or_else(|| self.protocol.to_string(), str::to_owned)
     }
 }
 
@@ -67,8 +64,7 @@ impl FromStr for Target {
 }
 
 fn number(name: &str) -> Option<u8> {
-    let known = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-    known.map(|(_, number)| *number).or_else(|| name.parse().ok())
+    protocols::number_of(name).or_else(|| name.parse().ok())
 }
 
 fn split(place: &str) -> Result<(IpAddr, Option<u16>), TargetError> {
@@ -110,7 +106,8 @@ mod tests {
             ("[2001:db8::1]:443/tcp", "2001:db8::1", Some(443), "tcp"),
             ("192.0.2.7/icmp", "192.0.2.7", None, "icmp"),
             ("2001:db8::1/icmp", "2001:db8::1", None, "icmpv6"),
-            ("[2001:db8::1]/47", "2001:db8::1", None, "47"),
+            ("[2001:db8::1]/47", "2001:db8::1", None, "gre"),
+            ("192.0.2.7/99", "192.0.2.7", None, "99"),
             ("192.0.2.7/SCTP", "192.0.2.7", None, "sctp"),
         ] {
             let target: Target = text.parse().unwrap();

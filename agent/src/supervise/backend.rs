@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::KERNEL_STOPS;
 use super::engine::fence_refs;
 use crate::bpf::attach::{HOOKS, HookProgram};
+use crate::bpf::birth::{Birth, tracepoints};
 use crate::bpf::image::MappedIndex;
 use crate::bpf::load::Loaded;
 use crate::config::Config;
@@ -27,6 +28,7 @@ use crate::places::{COUNTRY_NOTICE, Found, Groups, Layer};
 use crate::policy::explain::{self, explain};
 use crate::policy::host_view::HostView;
 use crate::policy::in_force::{History, InForce};
+use crate::policy::lacks::Lacks;
 use crate::policy::schema::Subject;
 use crate::policy::source::SourceFile;
 use crate::policy::target::Target;
@@ -35,8 +37,10 @@ use crate::policy::{CgroupPath, Clock, Context, Level, check};
 /// The agent, as the services see it.
 pub(super) struct AgentBackend {
     history: Arc<History>,
+    lacks: Arc<Lacks>,
     counts: Arc<ReaderCounts>,
     programs: Vec<Loaded>,
+    birth: Birth,
     root: String,
     started: Timestamp,
     builtin_db: bool,
@@ -48,13 +52,17 @@ impl AgentBackend {
         config: &Config,
         root: &Path,
         history: Arc<History>,
+        lacks: Arc<Lacks>,
         counts: Arc<ReaderCounts>,
         programs: Vec<Loaded>,
+        birth: Birth,
     ) -> Self {
         Self {
             history,
+            lacks,
             counts,
             programs,
+            birth,
             root: root.display().to_string(),
             started: Timestamp::now(),
             builtin_db: config.data.country_db.is_none(),
@@ -114,15 +122,22 @@ impl Backend for AgentBackend {
                 notice: (self.builtin_db && s.name == "dbip-country-lite").then(|| COUNTRY_NOTICE.to_owned()),
             })
             .collect();
+        let missing = now.as_ref().map(|f| self.lacks.missing(&f.set)).unwrap_or_default();
+        let state = match (&now, missing.is_empty()) {
+            (None, _) => State::Starting,
+            (Some(_), true) => State::Ready,
+            (Some(_), false) => State::Degraded,
+        };
+        let warnings = now.iter().flat_map(|f| f.manifest.table.warnings.iter().cloned());
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            state: if now.is_some() { State::Ready } else { State::Starting },
-            details: now.as_ref().map(|f| f.manifest.table.warnings.clone()).unwrap_or_default(),
+            state,
+            details: missing.iter().map(ToString::to_string).chain(warnings).collect(),
             started: self.started,
             cgroup_root: self.root.clone(),
             generation: self.generation(),
             fences: now.as_deref().map_or_else(|| Arc::new([]) as Arc<[_]>, fence_refs),
-            programs: HOOKS.iter().map(|h| self.program(*h)).collect(),
+            programs: HOOKS.iter().map(|h| self.program(*h)).chain(self.births()).collect(),
             data_sets,
             stops: self.stops(),
         }
@@ -142,6 +157,7 @@ impl Backend for AgentBackend {
             rules: u32::try_from(f.allow.len() + f.block.len()).unwrap_or(u32::MAX),
             exceptions: u32::try_from(live(&f.name)).unwrap_or(u32::MAX),
             source: Some(f.origin.file.to_string()),
+            require: f.require.iter().map(|r| r.word().to_owned()).collect(),
         });
         FenceList { generation: now.manifest.generation.into(), fences: fences.collect() }
     }
@@ -238,6 +254,21 @@ impl AgentBackend {
         let loaded = self.programs.iter().find(|p| p.name == hook.program);
         let detail = loaded.and_then(|p| p.instructions).map(|n| format!("{n} instructions verified"));
         ProgramStatus { name, attached: loaded.is_some(), detail }
+    }
+}
+
+impl AgentBackend {
+    /// The programs that know cgroups at birth.
+    fn births(&self) -> impl Iterator<Item = ProgramStatus> + '_ {
+        tracepoints().map(|(name, program)| {
+            let loaded = self.programs.iter().find(|p| p.name == program);
+            let verified = loaded.and_then(|p| p.instructions).map(|n| format!("{n} instructions verified"));
+            let detail = match &self.birth {
+                Birth::Kernel => verified,
+                Birth::Watch { .. } | Birth::Off => Some(self.birth.to_string()),
+            };
+            ProgramStatus { name: name.to_owned(), attached: loaded.is_some(), detail }
+        })
     }
 }
 

@@ -11,12 +11,13 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::events::enrich::mode;
 use crate::events::hub::Hub;
-use crate::events::model::notice::{FenceRef, PolicyChange};
-use crate::events::model::words::PolicyOutcome;
+use crate::events::model::notice::{FenceRef, NodeState, PolicyChange};
+use crate::events::model::words::{PolicyOutcome, State};
 use crate::events::model::{Body, Event};
 use crate::identity::cgroups::CgroupFs;
 use crate::places::Groups;
 use crate::policy::in_force::InForce;
+use crate::policy::lacks::{Lacks, Missing};
 use crate::policy::publish::Publisher;
 use crate::policy::source::{SourceFile, digest};
 use crate::policy::{Clock, Context, Digest, Level, PolicySet, check, last_good, load};
@@ -47,6 +48,9 @@ pub(super) struct Engine {
     hub: Arc<Hub>,
     cgroups: Arc<CgroupFs>,
     root: PathBuf,
+    lacks: Arc<Lacks>,
+    /// What was last said to be missing.
+    missing: Vec<Missing>,
     /// Digest of the files that were last tried, good or not.
     tried: Option<Digest>,
     data_stamp: Vec<Option<(SystemTime, u64)>>,
@@ -62,6 +66,7 @@ impl Engine {
         hub: Arc<Hub>,
         cgroups: Arc<CgroupFs>,
         root: PathBuf,
+        lacks: Arc<Lacks>,
     ) -> Result<Self> {
         let data: Vec<PathBuf> =
             config.data.country_db.iter().chain(&config.data.provider_ranges).cloned().collect();
@@ -75,6 +80,8 @@ impl Engine {
             hub,
             cgroups,
             root,
+            lacks,
+            missing: Vec::new(),
             tried: None,
             data_stamp,
             clock: Clock::read(),
@@ -110,6 +117,17 @@ impl Engine {
         Ok(())
     }
 
+    /// What the fences in force need and this node lacks, as the first event about the node's state will say it: from
+    /// then on only changes are told.
+    pub(super) fn first_missing(&mut self) -> &[Missing] {
+        self.missing = self.missing();
+        &self.missing
+    }
+
+    fn missing(&self) -> Vec<Missing> {
+        self.publisher.in_force().map(|f| self.lacks.missing(&f.set)).unwrap_or_default()
+    }
+
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
         loop {
             match messages.recv_timeout(LOOK) {
@@ -122,6 +140,7 @@ impl Engine {
                 self.looked = Instant::now();
                 self.look();
             }
+            self.look_at_lacks();
         }
     }
 
@@ -233,9 +252,26 @@ impl Engine {
         for path in paths {
             self.cgroups.scan(path);
         }
-        if let Err(error) = self.publisher.follow_cgroups() {
+        if let Err(error) = self.publisher.follow_cgroups(paths) {
             tracing::error!(%error, cgroup = %self.root.display(), "following cgroups");
         }
+    }
+
+    /// Says what became missing, or is there again.
+    fn look_at_lacks(&mut self) {
+        let missing = self.missing();
+        if missing == self.missing {
+            return;
+        }
+        for new in missing.iter().filter(|m| !self.missing.contains(m)) {
+            tracing::error!("{new}");
+        }
+        if missing.is_empty() {
+            tracing::info!("nothing that a fence requires is missing any more");
+        }
+        self.missing = missing;
+        let generation = self.publisher.in_force().map_or(0, |f| f.manifest.generation.into());
+        self.hub.publish(state_event(&self.missing, generation));
     }
 
     fn tell(&self, outcome: PolicyOutcome, detail: Option<String>) {
@@ -248,6 +284,17 @@ impl Engine {
         };
         self.hub.publish(Event { time: Timestamp::now(), body: Body::PolicyChange(change) });
     }
+}
+
+/// Ready, or Degraded with what is missing.
+pub(super) fn state_event(missing: &[Missing], generation: u64) -> Event {
+    let (state, detail) = if missing.is_empty() {
+        (State::Ready, None)
+    } else {
+        let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        (State::Degraded, Some(Arc::from(lines.join("\n"))))
+    };
+    Event { time: Timestamp::now(), body: Body::NodeState(NodeState { state, detail, generation }) }
 }
 
 /// The fences of a generation, by name.

@@ -9,6 +9,7 @@
 
 mod backend;
 mod engine;
+mod readiness;
 mod watcher;
 
 use std::fs;
@@ -26,8 +27,10 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::backend::AgentBackend;
-use self::engine::{Engine, Message};
+use self::engine::{Engine, Message, state_event};
 use crate::bpf::attach::{HOOKS, HookProgram, attach};
+use crate::bpf::birth::{self, Birth};
+use crate::bpf::identity::IdentityMaps;
 use crate::bpf::image::{ImageMaps, KernelCounters, take};
 use crate::bpf::load::{Loaded, kernel_log, load, seed};
 use crate::bpf::object::OBJECT;
@@ -42,7 +45,9 @@ use crate::grpc::backend::Backend;
 use crate::grpc::server::serve;
 use crate::grpc::socket::AgentSocket;
 use crate::identity::cgroups::CgroupFs;
+use crate::policy::identify::Identities;
 use crate::policy::in_force::History;
+use crate::policy::lacks::Lacks;
 use crate::policy::publish::Publisher;
 
 /// Runs until SIGTERM or SIGINT.
@@ -59,21 +64,38 @@ pub fn run(config: &Config) -> Result<()> {
     let socket = AgentSocket::bind(&config.socket)?;
     let hub = Hub::new(&config.node, RING_EVENTS)?;
     let (cgroups, root) = CgroupFs::find(config.cgroup_root.as_deref())?;
+    readiness::check_node(config, &root)?;
     let cgroups = Arc::new(cgroups);
     cgroups.scan(&root);
 
-    let (mut ebpf, programs) = load(OBJECT)?;
+    let lacks = Arc::new(Lacks::default());
+    readiness::look_for_layers(config, &lacks)?;
+    let (mut ebpf, mut programs) =
+        load(OBJECT).context("loading (`ringfence doctor` says what this kernel lacks)")?;
     let control = seed(&mut ebpf)?;
     let maps = ImageMaps::take(&mut ebpf, control)?;
     let counters = KernelCounters::take(&mut ebpf)?;
+    let birth = birth::attach(&mut ebpf, cgroups.levels_are_depths(), &mut programs);
+    log_birth(&birth);
+    let top = cgroups.path(&root)?;
+    let identities =
+        Identities::new(IdentityMaps::take(&mut ebpf)?, Arc::clone(&cgroups), top, birth.clone());
     let history = Arc::new(History::default());
-    let publisher =
-        Publisher::new(maps, Arc::clone(&cgroups), Arc::clone(&history), config.data.clone(), config.knobs);
-    let mut engine = Engine::new(config, publisher, Arc::clone(&hub), Arc::clone(&cgroups), root.clone())?;
+    let publisher = Publisher::new(maps, identities, Arc::clone(&history), config.data.clone(), config.knobs);
+    let mut engine = Engine::new(
+        config,
+        publisher,
+        Arc::clone(&hub),
+        Arc::clone(&cgroups),
+        root.clone(),
+        Arc::clone(&lacks),
+    )?;
     engine.start()?;
+    let missing = engine.first_missing().to_vec();
+    readiness::check_requirements(&missing, config.allow_partial)?;
 
     let counts = Arc::new(ReaderCounts::default());
-    let enricher = Enricher::new(Arc::clone(&history), Arc::clone(&cgroups));
+    let enricher = Enricher::new(Arc::clone(&history), Arc::clone(&cgroups), Arc::clone(&lacks));
     let reader = reader(&mut ebpf, counters, enricher, &hub, &counts)?;
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
@@ -87,14 +109,15 @@ pub fn run(config: &Config) -> Result<()> {
     let watching = watcher::watch(config, &root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(config, &root, history, counts, programs));
-    say(&hub, &*backend, State::Ready, None);
+    let backend: Arc<dyn Backend> =
+        Arc::new(AgentBackend::new(config, &root, history, lacks, counts, programs, birth));
+    hub.publish(state_event(&missing, backend.generation()));
     let served = runtime.block_on(async {
         let asked = shutdown()?;
         let (told, teller) = (Arc::clone(&hub), Arc::clone(&backend));
         let ended = async move {
             asked.await;
-            say(&told, &*teller, State::Stopping, None);
+            say_stopping(&told, &*teller);
         };
         serve(socket, Arc::clone(&hub), Arc::clone(&backend), ended).await.context("serving gRPC")
     });
@@ -146,9 +169,18 @@ fn log_attached(programs: &[Loaded], hooks: &[HookProgram], root: &Path) {
     tracing::info!(cgroup = %root.display(), hooks = hooks.len(), "attached: verdicts are given from now on");
 }
 
-fn say(hub: &Hub, backend: &dyn Backend, state: State, detail: Option<Arc<str>>) {
-    let body = Body::NodeState(NodeState { state, detail, generation: backend.generation() });
+fn say_stopping(hub: &Hub, backend: &dyn Backend) {
+    let (state, generation) = (State::Stopping, backend.generation());
+    let body = Body::NodeState(NodeState { state, detail: None, generation });
     hub.publish(Event { time: Timestamp::now(), body });
+}
+
+fn log_birth(birth: &Birth) {
+    match birth {
+        Birth::Kernel => tracing::info!("{birth}"),
+        Birth::Watch { .. } => tracing::warn!("{birth}"),
+        Birth::Off => tracing::error!("{birth}"),
+    }
 }
 
 /// Done when somebody asks the agent to end.

@@ -2004,6 +2004,9 @@ pub struct FenceSummary {
     /// The file that it came from.
     #[prost(string, optional, tag = "6")]
     pub source: ::core::option::Option<::prost::alloc::string::String>,
+    /// What it requires of the node, in the words of `spec.require`.
+    #[prost(string, repeated, tag = "7")]
+    pub require: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One workload and one destination.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

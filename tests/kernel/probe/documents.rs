@@ -41,6 +41,7 @@ pub(super) fn run() -> Result<Outcome> {
         index_slot: 0,
         min_level: 2,
         max_level: 2,
+        watched: Vec::new(),
         errno: 1,
         flows: true,
         events_per_second: 1000,

@@ -69,6 +69,7 @@ fn write_fence(fence: &mut Fence, number: usize, draw: &mut Draw, moments: &[u64
     fence.blocks = low(exceptions + blocks) & !low(exceptions);
     fence.allows = !low(exceptions + blocks);
     fence.ported = draw.sparse(1);
+    fence.protocols = draw.u32();
     for verdict in &mut fence.kinds {
         let reason = draw.of(&[Reason::Metadata, Reason::Internal, Reason::Unknown, Reason::Default]);
         *verdict = kind_verdict(draw.of(&[Verdict::Allow, Verdict::Block]), reason);
@@ -84,5 +85,14 @@ fn write_fence(fence: &mut Fence, number: usize, draw: &mut Draw, moments: &[u64
 }
 
 /// Protocols with and without ports.
-pub(super) const PROTOCOLS: [u8; 6] =
-    [protocol::TCP, protocol::UDP, protocol::UDPLITE, protocol::ICMP, protocol::ICMPV6, 132];
+pub(super) const PROTOCOLS: [u8; 9] = [
+    protocol::TCP,
+    protocol::TCP,
+    protocol::UDP,
+    protocol::UDP,
+    protocol::UDPLITE,
+    protocol::ICMP,
+    protocol::ICMPV6,
+    protocol::SCTP,
+    99,
+];

@@ -99,7 +99,7 @@ impl Seen {
     /// `changed`: verdicts that an exception's boundary changed between two rounds. `across`: answers that were not
     /// compared, at most one in twenty.
     fn all(self) -> Result<Outcome> {
-        let enough = self.reasons == 0x1fff
+        let enough = self.reasons == 0x3fff
             && self.across * 20 < self.compared
             && [self.blocked, self.would_be, self.teredo, self.full_sets, self.changed]
                 .iter()
@@ -159,7 +159,17 @@ fn remote(draw: &mut Draw) -> Address {
 
 /// A question about a flow to `remote`, of one of so many sets.
 pub(super) fn question(draw: &mut Draw, remote: Address, sets: usize) -> VerdictQuestion {
-    let bits = draw.of(&[0, 0, 0, 0, flags::NO_PORT, flags::ROUTED, flags::UNREADABLE | flags::NO_PORT]);
+    let bits = draw.of(&[
+        0,
+        0,
+        0,
+        0,
+        flags::NO_PORT,
+        flags::ROUTED,
+        flags::UNREADABLE | flags::NO_PORT,
+        flags::SOCKET | flags::NO_PORT,
+        flags::SOCKET | flags::NO_PORT | flags::RAW,
+    ]);
     VerdictQuestion {
         remote,
         port: if bits & flags::NO_PORT == 0 { draw.of(&PORTS).into() } else { 0 },

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::bpf::birth::Birth;
+use agent::bpf::identity::IdentityMaps;
 use agent::bpf::image::ImageMaps;
 use agent::bpf::load::{Loaded, load, seed};
 use agent::identity::cgroups::CgroupFs;
 use agent::places::Groups;
+use agent::policy::identify::Identities;
 use agent::policy::in_force::History;
 use agent::policy::publish::{Data, Knobs, Publisher};
-use agent::policy::{Context as PolicyContext, PolicySet, SourceFile, check};
+use agent::policy::{CgroupPath, Context as PolicyContext, PolicySet, SourceFile, check};
 use agent_common::limits::MAX_PLACES;
 use agent_tests::cgroup::Cgroup;
 use anyhow::{Context, Result, ensure};
@@ -34,6 +37,13 @@ const DENIED_WORDS: usize = MAX_PLACES / 64;
 /// A test run wants a packet; nobody reads it.
 const PACKET: [u8; 64] = [0; 64];
 
+/// The maps that a publisher writes.
+pub(crate) struct Maps {
+    /// Of the image.
+    pub(crate) image: ImageMaps,
+    identity: IdentityMaps,
+}
+
 /// A loaded object. What it attached is detached when it is dropped.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
@@ -46,7 +56,7 @@ impl Kernel {
     ///
     /// # Errors
     /// It is not built, or the kernel refuses it.
-    pub(crate) fn load() -> Result<(Self, ImageMaps)> {
+    pub(crate) fn load() -> Result<(Self, Maps)> {
         let path = std::env::var_os(OBJECT).map(PathBuf::from);
         let path = path.with_context(|| format!("{OBJECT} is not set: run `cargo xtask bench`"))?;
         let object = fs::read(&path).with_context(|| {
@@ -54,7 +64,8 @@ impl Kernel {
         })?;
         let (mut ebpf, programs) = load(&object)?;
         let control = seed(&mut ebpf)?;
-        let maps = ImageMaps::take(&mut ebpf, control)?;
+        let maps =
+            Maps { image: ImageMaps::take(&mut ebpf, control)?, identity: IdentityMaps::take(&mut ebpf)? };
         Ok((Self { ebpf, programs }, maps))
     }
 
@@ -141,12 +152,13 @@ impl Kernel {
 ///
 /// # Errors
 /// No cgroup2 mount.
-pub(crate) fn publisher(maps: ImageMaps, country_db: Option<&Path>) -> Result<(Publisher, Arc<History>)> {
+pub(crate) fn publisher(maps: Maps, country_db: Option<&Path>) -> Result<(Publisher, Arc<History>)> {
     let (cgroups, _) = CgroupFs::find(None)?;
     let history = Arc::new(History::default());
     let data = Data { country_db: country_db.map(Path::to_owned), ..Data::default() };
     let knobs = Knobs { errno: 1, flows: true, events_per_second: 20_000 };
-    Ok((Publisher::new(maps, Arc::new(cgroups), Arc::clone(&history), data, knobs), history))
+    let identities = Identities::new(maps.identity, Arc::new(cgroups), CgroupPath::root(), Birth::Off);
+    Ok((Publisher::new(maps.image, identities, Arc::clone(&history), data, knobs), history))
 }
 
 /// A policy as the agent would read it.

@@ -29,7 +29,8 @@ const AFTER: Duration = Duration::from_millis(1300);
 pub(crate) fn measure(ground: &Ground, options: &Options, report: &mut Report) -> Result<()> {
     let mut stage = Stage::new(&ground.allowed_targets()?)?;
     let (v4, v6) = (Prefixes::v4(ground), Prefixes::v6(ground));
-    let (_kernel, mut maps) = Kernel::load()?;
+    let (_kernel, maps) = Kernel::load()?;
+    let mut maps = maps.image;
     let times = if options.quick { 1 } else { 5 };
     let (mut nothing, mut index, mut trie) = (Vec::new(), Vec::new(), Vec::new());
     let (mut index_took, mut trie_took) = (Vec::new(), Vec::new());

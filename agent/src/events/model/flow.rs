@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_common::protocols;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
@@ -163,31 +164,17 @@ impl Protocol {
     /// Protocol 17.
     pub const UDP: Self = Self(17);
 
-    const NAMES: &'static [(u8, &'static str)] = &[
-        (1, "icmp"),
-        (2, "igmp"),
-        (6, "tcp"),
-        (17, "udp"),
-        (33, "dccp"),
-        (47, "gre"),
-        (50, "esp"),
-        (58, "icmpv6"),
-        (132, "sctp"),
-        (136, "udplite"),
-    ];
-
     /// The protocol of that name (`tcp`) or number (`6`).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let named = Self::NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text));
-        named.map(|(number, _)| *number).or_else(|| text.parse().ok()).map(Self)
+        protocols::number_of(text).or_else(|| text.parse().ok()).map(Self)
     }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match Self::NAMES.iter().find(|(number, _)| *number == self.0) {
-            Some((_, name)) => f.pad(name),
+        match protocols::name_of(self.0) {
+            Some(name) => f.pad(name),
             None => f.pad(&self.0.to_string()),
         }
     }

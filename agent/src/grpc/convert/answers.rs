@@ -90,6 +90,7 @@ fn fence_summary(fence: FenceSummary) -> v1::FenceSummary {
         rules: fence.rules,
         exceptions: fence.exceptions,
         source: fence.source,
+        require: fence.require,
     }
 }
 

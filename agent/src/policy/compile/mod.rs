@@ -75,6 +75,8 @@ pub struct Settings {
     pub min_level: u32,
     /// Highest cgroup level at which a subject lies.
     pub max_level: u32,
+    /// Watched cgroups, each with the workload id that stands for strangers directly below it.
+    pub watched: Vec<Workload>,
     /// errno (positive) of a refused connect or sendmsg.
     pub errno: u32,
     /// Whether the kernel emits flow events beside violations.
@@ -98,6 +100,20 @@ pub enum CompileError {
     FencesOnWorkload {
         /// The workload.
         workload: CgroupPath,
+        /// How many.
+        count: usize,
+        /// Their names.
+        fences: Vec<String>,
+    },
+    /// Likewise, for a new cgroup of which nothing is known yet.
+    #[error(
+        "{count} fences could be meant for a new cgroup below {watched}, and at most {FENCES_PER_SET} can stand \
+         around one ({}): join fences, or give the agent what it needs to know cgroups at birth (`ringfence status` \
+         says what that is)", .fences.join(", ")
+    )]
+    FencesOnStranger {
+        /// Where the new cgroup would be.
+        watched: CgroupPath,
         /// How many.
         count: usize,
         /// Their names.
@@ -197,7 +213,7 @@ pub fn compile(
     if places > MAX_PLACES {
         return Err(CompileError::Places { count: places });
     }
-    let plan = Plan::new(set, workloads)?;
+    let plan = Plan::new(set, workloads, &settings.watched)?;
     let fences = plan.fences.len();
     if fences * places > RULE_CELLS {
         return Err(CompileError::Cells { fences, places });

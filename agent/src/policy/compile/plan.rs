@@ -81,6 +81,7 @@ impl Planned {
             origin: fence.origin.clone(),
             rules: rules.collect(),
             record: Arc::new(fence.record.clone()),
+            require: fence.require.clone(),
         }
     }
 }
@@ -125,28 +126,46 @@ impl<'a> Holding<'a> {
         };
         self.fences.holding(workload).into_iter().map(planned).collect()
     }
+
+    /// The fences that a new child of a cgroup could have, whichever it is: those around the cgroup, and those of every
+    /// subject below it. No exceptions: they are for those who are known.
+    fn fences_below(&self, watched: &CgroupPath) -> Vec<Planned> {
+        let mut fences = self.fences.holding(watched);
+        fences.extend(self.fences.below(watched));
+        fences.into_iter().map(|fence| Planned { fence, exceptions: Vec::new() }).collect()
+    }
 }
 
 impl Plan {
-    pub(super) fn new(set: &PolicySet, workloads: &[Workload]) -> Result<Self, CompileError> {
+    pub(super) fn new(
+        set: &PolicySet,
+        workloads: &[Workload],
+        watched: &[Workload],
+    ) -> Result<Self, CompileError> {
         let holding = Holding::new(set);
-        let mut by_id: BTreeMap<u32, (&Workload, Vec<Planned>)> = BTreeMap::new();
+        let mut by_id: BTreeMap<u32, (CgroupPath, Vec<Planned>)> = BTreeMap::new();
+        let names = |fences: &[Planned]| fences.iter().map(|f| f.fence(set).name.to_string()).collect();
         for workload in workloads {
-            if workload.id as usize >= MAX_WORKLOADS {
-                return Err(CompileError::WorkloadId { workload: workload.path.clone(), id: workload.id });
-            }
             let fences = holding.fences_of(&workload.path);
             if fences.len() > FENCES_PER_SET {
                 return Err(CompileError::FencesOnWorkload {
                     workload: workload.path.clone(),
                     count: fences.len(),
-                    fences: fences.iter().map(|f| f.fence(set).name.to_string()).collect(),
+                    fences: names(&fences),
                 });
             }
-            if let Some((first, _)) = by_id.insert(workload.id, (workload, fences)) {
-                let (first, second) = (first.path.clone(), workload.path.clone());
-                return Err(CompileError::SameId { first, second, id: workload.id });
+            enter(&mut by_id, workload.id, workload.path.clone(), fences)?;
+        }
+        for Workload { id, path } in watched {
+            let fences = holding.fences_below(path);
+            if fences.len() > FENCES_PER_SET {
+                return Err(CompileError::FencesOnStranger {
+                    watched: path.clone(),
+                    count: fences.len(),
+                    fences: names(&fences),
+                });
             }
+            enter(&mut by_id, *id, path.stranger(), fences)?;
         }
         // Fences are sorted by name, so their positions are too.
         let fences: BTreeSet<Planned> =
@@ -168,18 +187,33 @@ impl Plan {
         let mut numbers: BTreeMap<Vec<u16>, u32> = BTreeMap::from([(Vec::new(), 0)]);
         let mut sets: Vec<Vec<u16>> = vec![Vec::new()];
         let mut entries = Vec::new();
-        for (&id, (workload, planned)) in &by_id {
+        for (&id, (path, planned)) in &by_id {
             let members: Vec<u16> = planned.iter().map(position).collect();
             let next = u32::try_from(sets.len()).unwrap_or(u32::MAX);
             let number = *numbers.entry(members.clone()).or_insert(next);
             if number == next {
                 sets.push(members);
             }
-            entries.push(WorkloadEntry { id, path: workload.path.clone(), set: number });
+            entries.push(WorkloadEntry { id, path: path.clone(), set: number });
         }
         if sets.len() > MAX_SETS {
             return Err(CompileError::Sets { count: sets.len() });
         }
         Ok(Self { fences, sets, workloads: entries })
+    }
+}
+
+fn enter(
+    by_id: &mut BTreeMap<u32, (CgroupPath, Vec<Planned>)>,
+    id: u32,
+    path: CgroupPath,
+    fences: Vec<Planned>,
+) -> Result<(), CompileError> {
+    if id as usize >= MAX_WORKLOADS {
+        return Err(CompileError::WorkloadId { workload: path, id });
+    }
+    match by_id.insert(id, (path.clone(), fences)) {
+        None => Ok(()),
+        Some((first, _)) => Err(CompileError::SameId { first, second: path, id }),
     }
 }

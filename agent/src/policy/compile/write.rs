@@ -28,6 +28,8 @@ const NO_FENCE: Fence = Fence {
     kinds: [0; 16],
     dns: 0,
     exception_count: 0,
+    protocols: 0,
+    _pad: 0,
     ports: [0; PORT_CLASSES],
     windows: [Window { from: 0, until: 0 }; MAX_RULES],
 };
@@ -39,7 +41,8 @@ pub(super) fn head(out: &mut Policy, settings: &Settings) {
         min_level: settings.min_level,
         max_level: settings.max_level,
         errno: settings.errno,
-        flags: if settings.flows { head_flags::FLOWS } else { 0 },
+        flags: if settings.flows { head_flags::FLOWS } else { 0 }
+            | if settings.watched.is_empty() { 0 } else { head_flags::WATCHING },
         events_per_second: settings.events_per_second,
         _pad: 0,
     };
@@ -96,6 +99,7 @@ fn fence(out: &mut Fence, set: &PolicySet, planned: &Planned, classes: &PortClas
     }
     out.dns = u32::from(kind_verdict(fence.dns, Reason::Dns));
     out.kinds = kinds(fence);
+    out.protocols = fence.protocols.iter().fold(0, |bits, class| bits | class.bit());
     for (bit, planned) in planned.rules(set).iter().enumerate() {
         let mask = 1u64 << bit;
         match planned.kind {

@@ -1,14 +1,16 @@
 //! `kind: GeoFence`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use agent_common::protocols::Class;
 use agent_common::verdict::Verdict;
 
-use super::fields::{Fields, choice, plain, word, words};
+use super::fields::{Fields, choice, list, plain, text, word, words};
 use super::rule::{Side, rules};
 use super::subject::subjects;
 use crate::policy::finding::{Findings, Spanned};
-use crate::policy::schema::{GeoFence, Inbound, Internal, Mode, Record};
+use crate::policy::schema::{GeoFence, Inbound, Internal, Mode, Record, Requirement};
 use crate::policy::tree::{Node, Value};
 
 pub(super) const VERDICTS: [(&str, Verdict); 2] = [("Allow", Verdict::Allow), ("Block", Verdict::Block)];
@@ -40,8 +42,10 @@ pub(super) fn geo_fence(name: Spanned<Arc<str>>, mut spec: Fields<'_>, findings:
         .get("dns", findings)
         .and_then(|node| Some(Spanned { value: choice(node, "dns", &VERDICTS, findings)?, at: node.at }));
     let dns = dns.unwrap_or(Spanned { value: Verdict::Allow, at: spec.at });
+    let protocols = spec.get("protocols", findings).map(|node| protocols(node, findings));
     let record = spec.get("record", findings).and_then(|node| record(node, findings));
-    for field in ["protocols", "tls", "require", "budgets"] {
+    let require = spec.get("require", findings).map(|node| requirements(node, findings));
+    for field in ["tls", "budgets"] {
         spec.not_in_this_build(field, findings);
     }
     spec.close(findings);
@@ -56,9 +60,19 @@ pub(super) fn geo_fence(name: Spanned<Arc<str>>, mut spec: Fields<'_>, findings:
         default,
         unknown,
         no_name,
+        protocols: protocols.unwrap_or_default(),
         dns,
         record: record.unwrap_or_default(),
+        require: require.unwrap_or_default(),
     }
+}
+
+fn requirements(node: &Node, findings: &mut Findings) -> Vec<Requirement> {
+    let choices = Requirement::ALL.map(|r| (r.word(), r));
+    let items = list(node, "require", findings).iter();
+    // Twice the same is the same.
+    let found: BTreeSet<_> = items.filter_map(|item| choice(item, "require", &choices, findings)).collect();
+    found.into_iter().collect()
 }
 
 /// One word for all three, or a map; a part that is left out is allowed.
@@ -77,6 +91,28 @@ fn internal(node: &Node, findings: &mut Findings) -> Internal {
     let link_local = part("linkLocal").unwrap_or(Verdict::Allow);
     fields.close(findings);
     Internal { cluster, private, link_local }
+}
+
+/// Names of protocols, each once. TCP, MPTCP (which sends TCP) and UDP are none of them, and said so.
+fn protocols(node: &Node, findings: &mut Findings) -> Vec<Spanned<Class>> {
+    let mut out: Vec<Spanned<Class>> = Vec::new();
+    for item in list(node, "protocols", findings) {
+        let Some(word) = text(item, "protocols", findings) else { continue };
+        if let "tcp" | "udp" | "mptcp" = word {
+            let message = format!("`protocols`: {word} is always judged by where it goes");
+            findings.error(item.at, message, "remove it: `protocols` opens what is refused otherwise");
+            continue;
+        }
+        let names = Class::ALL.map(|class| (class.name(), class));
+        let Some(class) = choice(item, "protocols", &names, findings) else { continue };
+        if out.iter().any(|known| known.value == class) {
+            let message = format!("`protocols` names {} twice", class.name());
+            findings.error(item.at, message, "remove one of them");
+            continue;
+        }
+        out.push(Spanned { value: class, at: item.at });
+    }
+    out
 }
 
 fn record(node: &Node, findings: &mut Findings) -> Option<Record> {

@@ -155,8 +155,10 @@ fn fence(document: &GeoFence, today: Date, interner: &Interner<'_>, findings: &m
         allow,
         default: document.default,
         unknown: document.unknown,
+        protocols: document.protocols.iter().map(|p| p.value).collect(),
         dns: document.dns.value,
         record: document.record.clone(),
+        require: document.require.clone(),
     }
 }
 

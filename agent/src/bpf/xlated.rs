@@ -6,9 +6,12 @@
 //! `kernel/bpf/verifier.c` leaves them: a pseudo call carries the callee's distance in `off` (its `imm` is blanked for
 //! processes without CAP_SYSLOG), a pseudo function (a `bpf_loop` callback) in `imm`.
 
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use anyhow::{Context, Result, ensure};
+use super::verified::FiguresError;
+
+type Result<T> = std::result::Result<T, FiguresError>;
 
 /// `BPF_OBJ_GET_INFO_BY_FD` of `enum bpf_cmd`.
 const GET_INFO: libc::c_long = 15;
@@ -24,7 +27,7 @@ const FUNC_INFO_COUNT: usize = 144 / 4;
 fn half(info: &ProgInfo, index: usize) -> Result<usize> {
     let [a, b, c, d, e, f, g, h] = info[index / 2].to_ne_bytes();
     let bytes = if index.is_multiple_of(2) { [a, b, c, d] } else { [e, f, g, h] };
-    Ok(usize::try_from(u32::from_ne_bytes(bytes))?)
+    Ok(u32::from_ne_bytes(bytes) as usize)
 }
 
 /// The deepest chain of calls, given each subprogram's own stack in bytes. Subprograms that the verifier found dead
@@ -57,8 +60,8 @@ fn dump(program: BorrowedFd<'_>) -> Result<(Vec<usize>, Vec<[u8; 8]>)> {
     info[FUNC_INFO_COUNT / 2] = sizes[FUNC_INFO_COUNT / 2] & word(u32::MAX, 0);
     get_info(program, &mut info)?;
     let starts = functions.chunks_exact(record.max(1)).map(|of| {
-        let offset = of.first_chunk().context("short func_info record")?;
-        Ok(usize::try_from(u32::from_ne_bytes(*offset))?)
+        let offset = of.first_chunk().ok_or(FiguresError::Layout("short func_info record"))?;
+        Ok(u32::from_ne_bytes(*offset) as usize)
     });
     Ok((starts.collect::<Result<_>>()?, instructions))
 }
@@ -76,14 +79,13 @@ fn address(of: *mut u8) -> u64 {
 }
 
 fn get_info(program: BorrowedFd<'_>, info: &mut ProgInfo) -> Result<()> {
-    let length = u32::try_from(size_of::<ProgInfo>())?;
-    let descriptor = u32::try_from(program.as_raw_fd())?;
+    let length = size_of::<ProgInfo>() as u32;
+    let descriptor = program.as_raw_fd().unsigned_abs();
     let mut attributes = [word(descriptor, length), address(info.as_mut_ptr().cast())];
     // SAFETY: the attributes are those of BPF_OBJ_GET_INFO_BY_FD; every buffer in them is alive and as long as it says.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, GET_INFO, attributes.as_mut_ptr(), size_of_val(&attributes)) };
-    ensure!(result == 0, "BPF_OBJ_GET_INFO_BY_FD: {}", std::io::Error::last_os_error());
-    Ok(())
+    if result == 0 { Ok(()) } else { Err(FiguresError::Info(io::Error::last_os_error())) }
 }
 
 /// For each subprogram, which ones it calls or hands to `bpf_loop`.
@@ -102,8 +104,9 @@ fn calls(starts: &[usize], instructions: &[[u8; 8]]) -> Result<Vec<Vec<usize>>> 
             _ => None,
         };
         if let Some(distance) = distance {
-            let (caller, callee) = (containing(at), usize::try_from(i64::try_from(at)? + distance + 1)?);
-            ensure!(starts.contains(&callee), "a call to {callee}, where no subprogram begins");
+            let callee = usize::try_from(at as i64 + distance + 1).ok().filter(|to| starts.contains(to));
+            let callee = callee.ok_or(FiguresError::Layout("a call to where no subprogram begins"))?;
+            let caller = containing(at);
             edges[caller].push(containing(callee));
         }
         at += if *code == LOAD_64 { 2 } else { 1 };

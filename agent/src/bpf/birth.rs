@@ -1,0 +1,180 @@
+//! How a new cgroup of a subject gets its workload: in the kernel at birth, or, where those programs do not load, by
+//! watching what its parents bring forth.
+//!
+//! Two raw tracepoints. A raw tracepoint is attached by a link alone: no perf event and no mount of tracefs, which a
+//! container does not have; its link can be pinned. It is not told the cgroup's id but where `struct cgroup` lies, hence
+//! the [`Layout`]. Needs CAP_PERFMON beside CAP_BPF (`bpf_probe_read_kernel`), a kernel with BTF, and paths that mean the
+//! same to the kernel and to us: not so inside a cgroup namespace.
+
+use std::fmt;
+
+use agent_common::birth::{Layout, PathKey};
+use aya::Ebpf;
+use aya::maps::{Array, MapData, MapError};
+use aya::programs::{Program, ProgramError, RawTracePoint};
+use thiserror::Error;
+
+use super::btf::{BtfError, offsets};
+use super::image::take;
+use super::load::{LoadError, Loaded};
+use crate::policy::CgroupPath;
+
+/// For tests: `watch` does as if the programs did not load, `off` gives up both ways.
+pub const SWITCH: &str = "RINGFENCE_BIRTH";
+
+/// A tracepoint and its program.
+struct Tracepoint {
+    name: &'static str,
+    program: &'static str,
+}
+
+/// Release first: what is born is surely let go.
+const TRACEPOINTS: [Tracepoint; 2] = [
+    Tracepoint { name: "cgroup_release", program: "ringfence_cgroup_release" },
+    Tracepoint { name: "cgroup_mkdir", program: "ringfence_cgroup_mkdir" },
+];
+
+/// How new cgroups of subjects are met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Birth {
+    /// The kernel gives them their workload before anybody can be in them.
+    Kernel,
+    /// Strangers below a watched cgroup are judged by all fences that could be meant, until they are classified.
+    Watch {
+        /// Why not [`Birth::Kernel`].
+        why: String,
+    },
+    /// Not before they are noticed. For tests only.
+    Off,
+}
+
+impl Birth {
+    /// Whether the kernel itself gives the cgroup at this path its workload.
+    #[must_use]
+    pub fn covers(&self, path: &CgroupPath) -> bool {
+        match self {
+            Self::Kernel => PathKey::of(path.as_str()).is_some(),
+            Self::Watch { .. } | Self::Off => false,
+        }
+    }
+
+    /// Whether strangers are watched for where the kernel does not know a path.
+    #[must_use]
+    pub const fn watches(&self) -> bool {
+        match self {
+            Self::Kernel | Self::Watch { .. } => true,
+            Self::Off => false,
+        }
+    }
+}
+
+impl fmt::Display for Birth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel => f.write_str("new cgroups of subjects are known to the kernel at birth"),
+            Self::Watch { why } => write!(
+                f,
+                "new cgroups beside subjects get the strictest fences that could be meant, until they are \
+                 classified, for the kernel can't know them at birth: {why}"
+            ),
+            Self::Off => write!(
+                f,
+                "new cgroups of subjects are not fenced until they are noticed ({SWITCH}=off, for tests)"
+            ),
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+enum Missing {
+    #[error(
+        "the agent is in a cgroup namespace, where paths are others than the kernel's: run it in the host's"
+    )]
+    Namespace,
+    #[error(transparent)]
+    Types(#[from] BtfError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("map LAYOUT: {0}")]
+    Layout(#[from] MapError),
+    #[error("the kernel object has no program {0}")]
+    NoProgram(&'static str),
+    #[error("raw_tp/{name}: {source} (it needs CAP_BPF and CAP_PERFMON)")]
+    Refused { name: &'static str, source: Box<ProgramError> },
+    #[error("{SWITCH}=watch")]
+    Told,
+}
+
+/// Loads and attaches what there is to be had; `real_paths`: the agent sees cgroup paths as the kernel does.
+///
+/// Before the first policy is published: there must be no moment between the two.
+pub fn attach(ebpf: &mut Ebpf, real_paths: bool, programs: &mut Vec<Loaded>) -> Birth {
+    let told = std::env::var(SWITCH).unwrap_or_default();
+    let done = match told.as_str() {
+        "off" => return Birth::Off,
+        "watch" => Err(Missing::Told),
+        _ => try_attach(ebpf, real_paths),
+    };
+    match done {
+        Ok(loaded) => {
+            programs.extend(loaded);
+            Birth::Kernel
+        }
+        Err(why) => {
+            detach(ebpf);
+            Birth::Watch { why: why.to_string() }
+        }
+    }
+}
+
+fn try_attach(ebpf: &mut Ebpf, real_paths: bool) -> Result<Vec<Loaded>, Missing> {
+    if !real_paths {
+        return Err(Missing::Namespace);
+    }
+    let mut map: Array<MapData, Layout> = take(ebpf, "LAYOUT")?;
+    map.set(0, layout()?, 0)?;
+    TRACEPOINTS.iter().map(|tracepoint| one(ebpf, tracepoint)).collect()
+}
+
+fn layout() -> Result<Layout, BtfError> {
+    let [cgroup_kn, cgroup_root, kn_id, root_hierarchy] = offsets([
+        ("cgroup", "kn"),
+        ("cgroup", "root"),
+        ("kernfs_node", "id"),
+        ("cgroup_root", "hierarchy_id"),
+    ])?;
+    Ok(Layout { cgroup_kn, cgroup_root, kn_id, root_hierarchy })
+}
+
+fn one(ebpf: &mut Ebpf, tracepoint: &Tracepoint) -> Result<Loaded, Missing> {
+    let name = tracepoint.name;
+    let refused = |source| Missing::Refused { name, source: Box::new(source) };
+    let program = program(ebpf, tracepoint.program).ok_or(Missing::NoProgram(tracepoint.program))?;
+    program.load().map_err(refused)?;
+    program.attach(name).map_err(refused)?;
+    let instructions = program.info().map_err(refused)?.verified_instruction_count();
+    Ok(Loaded { name: tracepoint.program.to_owned(), instructions })
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Option<&'a mut RawTracePoint> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "aya's enum: other kinds of program are not ours")]
+    match ebpf.program_mut(name)? {
+        Program::RawTracePoint(program) => Some(program),
+        _ => None,
+    }
+}
+
+/// Half of it is worse than none: nobody would let go what was born, or know what is let go.
+fn detach(ebpf: &mut Ebpf) {
+    for tracepoint in &TRACEPOINTS {
+        if let Some(program) = program(ebpf, tracepoint.program) {
+            // An error: it was never loaded.
+            program.unload().ok();
+        }
+    }
+}
+
+/// The tracepoints' names and programs, for status and doctor.
+pub fn tracepoints() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TRACEPOINTS.iter().map(|t| (t.name, t.program))
+}

@@ -1,0 +1,71 @@
+//! What must be so before anything is attached: a first start that could not keep its promise is refused, with the
+//! mend, unless the operator has said that less will do.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::bpf::features::switches::Switches;
+use crate::bpf::features::{Feature, Presence, probe_host_layer};
+use crate::config::{Config, HostLayer};
+use crate::identity::layout::Layout;
+use crate::policy::lacks::{Lack, Lacks, Missing, Scope};
+use crate::policy::schema::Requirement;
+
+/// The node itself: its cgroups, and what tests took away.
+pub(super) fn check_node(config: &Config, root: &Path) -> Result<()> {
+    Layout::of_this_host(Some(root)).refuse_hybrid(config.allow_hybrid_cgroups)?;
+    if let Some(feature) = Switches::from_environment()?.required().next() {
+        let (name, lost, mend) = (feature.name(), feature.lost(), feature.mend());
+        bail!("this kernel lacks {name}: {lost}; {mend}");
+    }
+    Ok(())
+}
+
+/// What fences may require and this node can't have. A layer that comes up says so itself, with [`Lacks::set`].
+pub(super) fn look_for_layers(config: &Config, lacks: &Lacks) -> Result<()> {
+    let lack = match config.host_layer {
+        HostLayer::Off => Some(Lack {
+            lost: format!("it was switched off, and {}", Feature::HostLayer.lost()),
+            mend: "run without `--host-layer off`".to_owned(),
+        }),
+        HostLayer::Auto => {
+            let probed = probe_host_layer(&Switches::from_environment()?);
+            let lack = || Lack {
+                lost: format!("{}, and {}", probed.detail, Feature::HostLayer.lost()),
+                mend: Feature::HostLayer.mend().to_owned(),
+            };
+            match probed.presence {
+                Presence::Missing | Presence::Unknown => Some(lack()),
+                Presence::Found => Some(not_in_this_build()),
+            }
+        }
+    };
+    lacks.set(Requirement::HostLayer, Scope::Node, lack);
+    Ok(())
+}
+
+/// The kernel could, and nothing attaches it.
+fn not_in_this_build() -> Lack {
+    Lack {
+        lost: format!("this build does not attach it, and {}", Feature::HostLayer.lost()),
+        mend: "remove it from `require`".to_owned(),
+    }
+}
+
+/// What the fences of the first policy require.
+pub(super) fn check_requirements(missing: &[Missing], allow_partial: bool) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if allow_partial {
+        missing.iter().for_each(|m| tracing::warn!("{m}"));
+        return Ok(());
+    }
+    let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    bail!(
+        "{}\nnothing was attached; with --allow-partial what can be enforced is enforced, the state is Degraded, and \
+         events say `partial`",
+        lines.join("\n")
+    )
+}
