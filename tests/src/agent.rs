@@ -151,7 +151,7 @@ impl Setup {
 
     fn spawn(&self) -> Result<Agent> {
         let mut command = Command::new(&self.binary);
-        command.arg("run").arg("--cgroup-root").arg(&self.cgroup_root);
+        command.args(["run", "--allow-hybrid-cgroups", "--cgroup-root"]).arg(&self.cgroup_root);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.directory.path().join("state"));
         if self.has_policy {

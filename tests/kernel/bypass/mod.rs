@@ -13,6 +13,7 @@ mod handed;
 mod hosts;
 mod net_admin;
 mod net_raw;
+mod nft;
 mod outside;
 mod places;
 mod pods;

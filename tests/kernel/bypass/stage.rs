@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use agent_tests::actor::{Actor, Answer, Family, Profile};
 use agent_tests::agent::{Agent, Setup};
+use agent_tests::cgroup::Cgroup;
 use agent_tests::events::{Event, Watch};
 use agent_tests::world::NEAR;
 use anyhow::{Context, Result, ensure};
@@ -14,7 +15,7 @@ use super::fate::{Arms, Fate, Finding};
 use super::pods::Pods;
 use super::sockets::Elder;
 use crate::flows::PORT;
-use crate::policies::eea_only;
+use crate::policies::{RULE, eea_only, fence};
 use crate::scene::Scene;
 
 /// How long an event may take.
@@ -52,6 +53,8 @@ pub(crate) struct Stage {
     setup: Setup,
     /// A process of the fenced workload, with sockets that are older than the agent.
     pub(crate) elder: Elder,
+    /// A fenced workload whose cgroup is to be removed.
+    doomed: Option<Cgroup>,
     pub(crate) scene: Scene,
     rows: u8,
     /// Made for the first row that needs it.
@@ -62,10 +65,13 @@ impl Stage {
     pub(crate) fn new() -> Result<Self> {
         let scene = Scene::with_udp(&Elder::UDP_SERVERS)?;
         let elder = Elder::new(&scene)?;
-        let setup = scene.agent()?.policy(&eea_only(&scene, "Enforce"))?;
+        let doomed = scene.root.child("doomed")?;
+        let policy =
+            eea_only(&scene, "Enforce") + &fence("doomed-too", "Enforce", doomed.name(), RULE, &["EEA"]);
+        let setup = scene.agent()?.policy(&policy)?;
         let agent = setup.start()?;
         let watch = agent.watch(&["--all"])?;
-        Ok(Self { watch, agent, setup, elder, scene, rows: 0, pods: None })
+        Ok(Self { watch, agent, setup, elder, doomed: Some(doomed), scene, rows: 0, pods: None })
     }
 
     /// The stage of rows that need network namespaces of the workloads' own.
@@ -93,6 +99,11 @@ impl Stage {
     /// A process of a workload without a fence.
     pub(crate) fn unfenced(&self, profile: Profile) -> Result<Actor> {
         Actor::start_as(profile, self.scene.near(), &self.scene.other)
+    }
+
+    /// The fenced workload whose cgroup may be removed, once.
+    pub(crate) fn take_doomed(&mut self) -> Result<Cgroup> {
+        self.doomed.take().context("the doomed cgroup is gone already")
     }
 
     /// A process on the internet.
@@ -168,6 +179,17 @@ impl Stage {
         way: impl Fn(&mut Actor, SocketAddr) -> Result<()>,
     ) -> Result<Fate> {
         let remotes = self.remotes(family)?;
+        self.judge_way_to(what, remotes, told, way)
+    }
+
+    /// The same to given addresses.
+    pub(crate) fn judge_way_to(
+        &mut self,
+        what: &str,
+        remotes: Remotes,
+        told: &Told<'_>,
+        way: impl Fn(&mut Actor, SocketAddr) -> Result<()>,
+    ) -> Result<Fate> {
         let fate = self.try_way(what, Profile::None, remotes, way)?.fate()?;
         if fate != Fate::OutOfScope {
             self.told(remotes.forbidden, told)?;
@@ -183,10 +205,22 @@ impl Stage {
             event.is_to(remote)
                 && event.is("kind", "violation")
                 && event.is("verdict", "Block")
-                // The workload and not the cgroup: that may be a child.
                 && event.is("workload", self.scene.crm.name())
                 && event.is("reason", told.reason)
                 && event.text("hook").is_some_and(|hook| told.hooks.contains(&hook))
+        })
+    }
+
+    /// Waits for the event of a socket that process `pid` was refused, because its fence does not open the protocol
+    /// `name`.
+    pub(crate) fn told_of_socket(&self, name: &str, pid: u32) -> Result<Event> {
+        self.watch.wait_for(&format!("a refused socket of protocol {name}"), REPORTED, |event| {
+            event.is("kind", "violation")
+                && event.is("reason", "Protocol")
+                && event.is("hook", "SockCreate")
+                && event.is("protocol", name)
+                && event.is("workload", self.scene.crm.name())
+                && event.number("pid") == Some(pid.into())
         })
     }
 
@@ -199,7 +233,7 @@ impl Stage {
         ensure!(!answer.is_done(), "the marker was sent");
         self.told(marker, &AT_EGRESS)?;
         let crm = self.scene.crm.name();
-        Ok(self.watch.events().iter().any(|event| event.is_to(remote) && event.is("cgroup", crm)))
+        Ok(self.watch.events().iter().any(|event| event.is_to(remote) && event.is("workload", crm)))
     }
 }
 
