@@ -1,6 +1,8 @@
 //! Every capacity, with the reason for the number. What does not fit is refused when the image is compiled, with
 //! the number in the message: nothing is ever left out silently.
 
+use crate::address::Address;
+
 /// Distinct places of one image. The world has 250 countries, the clouds some 300 regions; the rest is room for
 /// the combinations that CIDR rules cut out. 4,096 keeps a fence's row at 32 KiB.
 pub const MAX_PLACES: usize = 4096;
@@ -54,3 +56,9 @@ pub const DEEP_BLOCKS: usize = 4096;
 
 /// Ranges inside those /64 networks. The world has 18,000 to 41,000, by database.
 pub const DEEP_CELLS: usize = 1 << 16;
+
+/// The canary: an address that every socket on the node is refused, fenced or not, without a record. The watchdog
+/// connects and sends to it to see that the hooks are alive; nothing else uses it.
+///
+/// 127.114.102.1 (`r`, `f`): loopback, so that no byte of it can leave the machine if the hooks are not.
+pub const CANARY: Address = Address::v4(0x7f72_6601);

@@ -19,7 +19,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use end::{finished, release};
+pub use end::{finished, is_goodbye, release};
 pub use step::{judge, recall, record};
 
 /// Flows that one socket remembers.
@@ -51,6 +51,8 @@ pub mod sock_flags {
     pub const VERIFIED: u32 = 16;
     /// `local` and `local_port` are known.
     pub const LOCAL: u32 = 32;
+    /// Not the socket's own storage, which could not be had, but a scratch for one packet or call.
+    pub const SCRATCH: u32 = 64;
 }
 
 /// What is kept per socket, in socket storage.
@@ -199,6 +201,13 @@ impl Cached {
         self.0 as u32
     }
 
+    /// The reason's number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(self) -> u8 {
+        Outcome(self.outcome()).reason()
+    }
+
     /// The place id.
     #[inline(always)]
     #[must_use]
@@ -216,7 +225,7 @@ impl Cached {
     /// Loopback is never judged and leaves no record.
     #[inline(always)]
     pub(crate) const fn is_loopback(self) -> bool {
-        (self.0 >> 16) as u8 == Reason::Loopback as u8
+        self.reason() == Reason::Loopback as u8
     }
 }
 
@@ -299,6 +308,27 @@ pub fn adopt(state: &mut SockState, cookie: u64) {
     state.window = 0;
     state.events = 0;
     state.folded = 0;
+    state.early_bytes = 0;
+    state.early_packets = 0;
+    let mut at = 0;
+    while at < SLOTS {
+        state.slots[at].opened = 0;
+        state.slots[at].tag = 0;
+        at += 1;
+    }
+}
+
+/// Makes a scratch ready for one packet or call of a socket that has no storage. Its budget of flow events goes on:
+/// it is all that holds back a socket of which nothing is remembered.
+#[inline(always)]
+pub fn clear(state: &mut SockState) {
+    state.cookie = 0;
+    state.cgroup = 0;
+    state.stamp = 0;
+    state.workload = 0;
+    state.flags = sock_flags::SCRATCH;
+    state.pid = 0;
+    state.uid = 0;
     state.early_bytes = 0;
     state.early_packets = 0;
     let mut at = 0;

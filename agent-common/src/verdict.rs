@@ -8,7 +8,8 @@ use crate::address::{Address, Judged};
 use crate::bytes::{Loop, Step};
 use crate::flow::{Direction, Flow, flags};
 use crate::image::{Fence, FenceSet, PlaceKind, Policy, fence_flags, place_flags, set_flags};
-use crate::limits::FENCES_PER_SET;
+use crate::limits::{CANARY, FENCES_PER_SET};
+use crate::parse::stack::is_near;
 use crate::place_index::PlaceIndex;
 use crate::protocols::Class;
 
@@ -345,40 +346,80 @@ impl<V: View> Step for Fences<'_, V> {
     }
 }
 
+/// What can be said of a flow before any fence is asked.
+pub enum Start {
+    /// All of it.
+    Answer(Decision),
+    /// Nothing: the fences are to be asked about two place ids, in bits 0..16 and 16..32.
+    Places(u64),
+}
+
 /// The verdict on one flow of a workload with the fences of `set`.
+///
+/// The kernel side calls the two steps one by one: what the first keeps on its stack does not lie below the second's
+/// deep chain of calls.
 #[inline(always)]
 pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
-    if flow.flags & flags::UNREADABLE != 0 {
-        return fault(view, set);
+    match start(view, set, flow) {
+        Start::Answer(decision) => decision,
+        Start::Places(places) => ask_fences(view, set, flow, places),
     }
-    let is_socket = flow.flags & flags::SOCKET != 0;
-    let (first, second) = if is_socket { (0, 0) } else { places_of(view, flow.remote) };
-    let allow = |reason: Reason| Decision {
+}
+
+/// The first step of [`decide`]: what no fence need be asked about.
+#[inline(always)]
+pub fn start<V: View>(view: &V, set: u32, flow: &Flow) -> Start {
+    if flow.flags & flags::UNREADABLE != 0 {
+        return Start::Answer(refused(view, set, Reason::Fault));
+    }
+    if flow.flags & flags::SOCKET != 0 {
+        // No remote yet: the protocol alone decides, and all zeros would be LOOPBACK.
+        let nobody = view.policy().set(set).len == 0;
+        return if nobody { Start::Answer(unfenced(Reason::NoFence, 0)) } else { Start::Places(0) };
+    }
+    if flow.remote.hi == CANARY.hi && flow.remote.lo == CANARY.lo {
+        return Start::Answer(Decision { enforced: Verdict::Block, ..unfenced(Reason::Loopback, 0) });
+    }
+    let (first, second) = places_of(view, flow.remote);
+    let kind = view.policy().place(first) as u8;
+    if kind == PlaceKind::Loopback as u8 && first == second {
+        return Start::Answer(unfenced(Reason::Loopback, first));
+    }
+    if view.policy().set(set).len == 0 {
+        return Start::Answer(unfenced(Reason::NoFence, first));
+    }
+    if flow.flags & flags::STACK != 0 && first == second && is_near(flow.remote, kind, flow.protocol) {
+        return Start::Answer(unfenced(Reason::Stack, first));
+    }
+    Start::Places(u64::from(first) | u64::from(second) << 16)
+}
+
+#[inline(always)]
+const fn unfenced(reason: Reason, place: u16) -> Decision {
+    Decision {
         enforced: Verdict::Allow,
         would_be: Verdict::Allow,
         outcome: Outcome::unfenced(Verdict::Allow, reason),
-        place: first,
+        place,
         blocking: 0,
         until: u64::MAX,
-    };
-    let kind = view.policy().place(first) as u8;
-    if kind == PlaceKind::Loopback as u8 && first == second && !is_socket {
-        return allow(Reason::Loopback);
     }
+}
+
+/// The second step of [`decide`]: every fence of the set, about two places.
+#[inline(always)]
+pub fn ask_fences<V: View>(view: &V, set: u32, flow: &Flow, places: u64) -> Decision {
     let set = view.policy().set(set);
-    if set.len == 0 {
-        return allow(Reason::NoFence);
-    }
     let mut s = Fences {
         view,
         set,
         flow,
-        places: u64::from(first) | u64::from(second) << 16,
+        places,
         until: view.hide(u64::MAX),
         best: view.hide(0),
         blocking: view.hide(0),
     };
-    let turns = if first == second { set.len } else { set.len * 2 };
+    let turns = if places & 0xffff == places >> 16 { set.len } else { set.len * 2 };
     if turns == 1 {
         // One fence, as most workloads have: without the loop's call.
         s.step(0);
@@ -396,16 +437,16 @@ pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
     }
 }
 
-/// The verdict where the flow can't be read: blocked if some fence of the set enforces.
+/// The verdict where no fence need be asked: blocked if some fence of the set enforces.
 #[inline(always)]
-fn fault<V: Rules>(view: &V, set: u32) -> Decision {
+fn refused<V: Rules>(view: &V, set: u32, reason: Reason) -> Decision {
     let set = view.policy().set(set);
     let would_be = if set.len == 0 { Verdict::Allow } else { Verdict::Block };
     let enforced = if set.flags & set_flags::ENFORCES == 0 { Verdict::Allow } else { Verdict::Block };
     Decision {
         enforced,
         would_be,
-        outcome: Outcome::unfenced(would_be, Reason::Fault),
+        outcome: Outcome::unfenced(would_be, reason),
         place: 0,
         blocking: ((1u32 << (set.len & 31)) - 1) as u16,
         until: u64::MAX,

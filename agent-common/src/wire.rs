@@ -64,6 +64,8 @@ pub mod event_flags {
     pub const LOCAL: u8 = 4;
     /// The socket is older than the agent: who made it is not known.
     pub const EARLY: u8 = 8;
+    /// The socket's storage could not be had: judged by this packet or call alone, nothing is remembered of the flow.
+    pub const NO_STORAGE: u8 = 16;
 }
 
 /// One event.
@@ -162,11 +164,13 @@ pub enum Counter {
     CgroupUnread = 8,
     /// New cgroups of subjects that the identity table had no room for: left to the agent.
     CgroupUnnamed = 9,
+    /// Packets that a network stack needs to live, let through by their form.
+    StackLife = 10,
 }
 
 impl Counter {
     /// All counters, by their number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Violations,
         Self::Flows,
         Self::ViolationsLost,
@@ -177,6 +181,7 @@ impl Counter {
         Self::NoImage,
         Self::CgroupUnread,
         Self::CgroupUnnamed,
+        Self::StackLife,
     ];
 
     /// As metrics and the stream call it.
@@ -193,6 +198,7 @@ impl Counter {
             Self::NoImage => "no_image",
             Self::CgroupUnread => "cgroup_unread",
             Self::CgroupUnnamed => "cgroup_unnamed",
+            Self::StackLife => "stack_life",
         }
     }
 }

@@ -12,7 +12,7 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::helpers::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_socket_cookie,
-    bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_probe_read_kernel, bpf_set_retval,
+    bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_probe_read_kernel, bpf_set_retval, bpf_sk_fullsock,
     bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
 };
 use aya_ebpf::programs::RawTracePointContext;
@@ -72,6 +72,26 @@ impl Skb {
     pub(crate) fn ancestor(&self, level: i32) -> u64 {
         // SAFETY: the context of the running program.
         unsafe { bpf_skb_ancestor_cgroup_id(self.skb, level) }
+    }
+
+    /// Whether the packet is a TCP socket's own: made by the kernel's TCP, not by a raw socket.
+    #[inline(always)]
+    pub(crate) fn is_tcp_socket(&self) -> bool {
+        const STREAM: u32 = 1;
+        let sock = self.sock();
+        if sock.is_null() {
+            return false;
+        }
+        // SAFETY: a socket of the context, not null.
+        let full = unsafe { bpf_sk_fullsock(sock.cast()) };
+        if full.is_null() {
+            return false;
+        }
+        // SAFETY: not null; the helper's answer is valid as long as the packet.
+        let kind = unsafe { (*full).type_ };
+        // SAFETY: as above.
+        let number = unsafe { (*full).protocol };
+        kind == STREAM && number == u32::from(protocol::TCP)
     }
 
     /// For helpers that take the context.

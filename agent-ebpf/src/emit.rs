@@ -116,6 +116,9 @@ fn fill(e: *mut Event, state: &SockState, slot: &Slot, what: u32, whom: u64) {
     if state.flags & sock_flags::EARLY != 0 {
         flags |= event_flags::EARLY;
     }
+    if state.flags & sock_flags::SCRATCH != 0 {
+        flags |= event_flags::NO_STORAGE;
+    }
     // A flow that opens does so now: the clock was read a moment ago.
     let opens = what & 0xff == Phase::Open as u32;
     put! {

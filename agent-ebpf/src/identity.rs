@@ -67,17 +67,13 @@ pub(crate) fn of_packet(image: &Image, skb: &Skb, state: &mut SockState) -> Who 
     if state.stamp == stamp && state.flags & sock_flags::VERIFIED != 0 {
         return who(image, state.workload);
     }
-    state.workload = walk(image.policy, image.zero(), *skb);
+    let workload = walk(image.policy, image.zero(), *skb);
+    state.workload = workload;
     state.stamp = stamp;
     state.flags |= sock_flags::VERIFIED;
     state.cgroup = skb.cgroup();
-    who(image, state.workload)
-}
-
-/// The same without memory, where storage could not be had.
-#[inline(always)]
-pub(crate) fn of_packet_unknown(image: &Image, skb: &Skb) -> Who {
-    who(image, walk(image.policy, image.zero(), *skb))
+    // Not read back: a scratch may be somebody else's by now.
+    who(image, workload)
 }
 
 /// The hint, for hooks that have no packet: what egress found before, else the task's cgroup. It may refuse a call;
@@ -88,10 +84,11 @@ pub(crate) fn of_task(image: &Image, state: &mut SockState) -> Who {
     if state.stamp == stamp {
         return who(image, state.workload);
     }
-    state.workload = walk(image.policy, image.zero(), Task);
+    let workload = walk(image.policy, image.zero(), Task);
+    state.workload = workload;
     state.stamp = stamp;
     state.flags &= !sock_flags::VERIFIED;
-    who(image, state.workload)
+    who(image, workload)
 }
 
 /// What the socket is known to belong to, where nobody can be asked (release).

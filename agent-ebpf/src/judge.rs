@@ -10,7 +10,7 @@ use agent_common::flow::Flow;
 use agent_common::image::Policy;
 use agent_common::place_index::PlaceIndex;
 use agent_common::sock::{Cached, SockState, Who, recall, record};
-use agent_common::verdict::decide;
+use agent_common::verdict::{Decision, Start, ask_fences, start};
 use agent_common::wire::Hook;
 
 use crate::ctx::{argument, argument_mut};
@@ -27,7 +27,7 @@ pub(crate) struct Ask {
     hook: u64,
     /// Answer: the [`Cached`] decision.
     decision: u64,
-    /// Answer: until when it holds.
+    /// Answer: until when it holds. Between the two steps of a decision, the places that the fences are asked about.
     pub(crate) until: u64,
 }
 
@@ -40,10 +40,20 @@ impl Ask {
     }
 }
 
+impl Ask {
+    #[inline(always)]
+    fn answer(&mut self, decision: &Decision) {
+        self.until = decision.until;
+        self.decision = Cached::new(decision).0;
+    }
+}
+
 /// Whom nothing is known of yet.
 pub(crate) const NOBODY: Who = Who { stamp: 0, workload: 0, set: 0 };
 /// Nothing remembered; no decision looks like it (block without violation).
 const MISS: u64 = 1 << 63;
+/// The decision is made.
+const DONE: u32 = 1;
 /// What a function answers that got a null pointer, which callers rule out.
 const REFUSED: u64 = 1 << 63 | 1 << 62;
 
@@ -68,7 +78,9 @@ pub(crate) fn tell(image: &Image, state: &mut SockState, ask: &Ask) {
 /// Judges a flow without a socket's memory.
 #[inline(always)]
 pub(crate) fn decide_only(image: &Image, ask: &mut Ask) -> Cached {
-    ringfence_decide(ask, image.policy, image.index);
+    if ringfence_start(ask, image.policy, image.index) != DONE {
+        ringfence_fences(ask, image.policy, image.index);
+    }
     Cached(ask.decision)
 }
 
@@ -90,15 +102,32 @@ extern "C" fn ringfence_recall(
     }
 }
 
+/// The first step of a decision. What it keeps on its stack is gone before the fences are asked.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ringfence_decide(ask: *mut Ask, policy: *const Policy, index: *const PlaceIndex) -> u32 {
-    let Some(ask) = argument_mut(ask) else { return 0 };
+extern "C" fn ringfence_start(ask: *mut Ask, policy: *const Policy, index: *const PlaceIndex) -> u32 {
+    let Some(ask) = argument_mut(ask) else { return DONE };
     ask.decision = REFUSED;
+    let Some(image) = Image::of(policy, index) else { return DONE };
+    match start(&image, ask.who.set, &ask.flow) {
+        Start::Answer(decision) => {
+            ask.answer(&decision);
+            DONE
+        }
+        Start::Places(places) => {
+            ask.until = places;
+            0
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ringfence_fences(ask: *mut Ask, policy: *const Policy, index: *const PlaceIndex) -> u32 {
+    let Some(ask) = argument_mut(ask) else { return 0 };
     let Some(image) = Image::of(policy, index) else { return 0 };
-    let decision = decide(&image, ask.who.set, &ask.flow);
-    ask.until = decision.until;
-    ask.decision = Cached::new(&decision).0;
+    let decision = ask_fences(&image, ask.who.set, &ask.flow, ask.until);
+    ask.answer(&decision);
     1
 }
 

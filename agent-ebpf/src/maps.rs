@@ -11,6 +11,7 @@
 //! | `PATH` | `cgroup_mkdir` | `cgroup_mkdir` |
 //! | `CONTROL` | the agent, epoch last | every hook |
 //! | `SOCKETS` | hooks | hooks; freed by the kernel with the socket |
+//! | `SCRATCH` | hooks | hooks, in place of socket storage that could not be had |
 //! | `LIMITS` | hooks | hooks |
 //! | `COUNTERS` | hooks | the agent |
 //! | `VIOLATIONS`, `FLOWS` | hooks | the agent |
@@ -27,7 +28,7 @@ use agent_common::flow::Flow;
 use agent_common::image::Policy;
 use agent_common::limits::{MAX_IDENTITIES, MAX_WORKLOADS};
 use agent_common::place_index::PlaceIndex;
-use agent_common::sock::SockState;
+use agent_common::sock::{SockState, clear};
 use agent_common::verdict::{Outcome, Reason, Rules, Verdict, View, judge};
 use agent_common::wire::{Counter, Event};
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
@@ -63,6 +64,8 @@ static PATH: PerCpuArray<PathKey, 1> = PerCpuArray::new();
 static CONTROL: Array<Control, 1> = Array::new();
 #[btf_map]
 static LIMITS: Array<Limit, MAX_WORKLOADS> = Array::new();
+#[btf_map]
+static SCRATCH: PerCpuArray<SockState, 1> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
 /// 4 MiB: 23,000 violations, two seconds of the promised 10,000 a second, while the agent is not looking.
@@ -187,6 +190,19 @@ pub(crate) fn storage(sock: *mut c_void, create: bool) -> Option<&'static mut So
     let value = unsafe { bpf_sk_storage_get(map, sock, ptr::null_mut(), flags) };
     // SAFETY: as for `lookup`.
     unsafe { value.cast::<SockState>().as_mut() }
+}
+
+/// Stands in for the storage of a socket that can't have one (`sk_storage` is charged to the socket's option memory,
+/// which its owner can fill up), for one packet or call. Counts it.
+///
+/// A hook can be interrupted by another that takes the same scratch: what is judged is on the stack, or bears its
+/// proof; only the record may then tell of the other flow.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut SockState> {
+    count(Counter::NoStorage);
+    let state = lookup(&raw const SCRATCH, &0u32)?;
+    clear(state);
+    Some(state)
 }
 
 /// One image: fetched once a packet and handed on, so that no packet sees half of two.

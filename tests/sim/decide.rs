@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use agent::policy::host_view::HostView;
 use agent_common::address::Address;
-use agent_common::flow::protocol::{GRE, ICMP, TCP, UDP};
+use agent_common::flow::protocol::{GRE, ICMP, IGMP, TCP, UDP};
 use agent_common::flow::{Direction, Flow, flags};
 use agent_common::image::{PlaceKind, Policy, Window, fence_flags, kind_verdict, place_flags, set_flags};
 use agent_common::place_index::PlaceIndex;
 use agent_common::protocols::Class;
+use agent_common::sock::Cached;
 use agent_common::verdict::{NONE, Reason, Verdict, decide, outcomes};
 
 /// Two places: 20.0.0.0/8 is a country, 10.0.0.0/8 is private with a resolver; 127.0.0.0/8 is loopback, the rest
@@ -153,6 +154,50 @@ fn a_socket_is_judged_by_its_protocol_alone_and_a_raw_one_needs_raw() {
     let index = index();
     let decision = decide(&HostView { policy: &policy, index: &index, now: 0 }, 1, &socket(ICMP, 0));
     assert_eq!((decision.enforced, decision.would_be), (Verdict::Allow, Verdict::Block), "an Audit fence");
+}
+
+#[test]
+fn what_a_stack_needs_passes_near_by_and_nowhere_else() {
+    let mut policy = policy();
+    policy.fences[0].blocks = 1;
+    policy.rules[2] = 1;
+    let life = |to, protocol| Flow { flags: flags::NO_PORT | flags::STACK, ..flow(to, protocol, 0) };
+    says(&policy, 0, &life("10.0.0.1", ICMP), Verdict::Allow, Reason::Stack);
+    says(&policy, 0, &life("224.0.0.22", IGMP), Verdict::Allow, Reason::Stack);
+    let routed = Flow { flags: flags::NO_PORT | flags::STACK | flags::ROUTED, ..life("224.0.0.22", IGMP) };
+    says(&policy, 0, &routed, Verdict::Allow, Reason::Stack);
+    let far = Flow { flags: routed.flags, ..life("20.0.0.1", IGMP) };
+    says(&policy, 0, &far, Verdict::Block, Reason::Routed);
+    says(&policy, 0, &life("20.0.0.1", ICMP), Verdict::Block, Reason::Protocol);
+    says(&policy, 0, &life("20.0.0.1", UDP), Verdict::Block, Reason::Default);
+    // Near is the packet's own destination, not what a translator makes of it.
+    says(&policy, 0, &life("64:ff9b::10.0.0.1", UDP), Verdict::Block, Reason::BlockRule);
+    let formless = Flow { flags: flags::NO_PORT, ..life("10.0.0.1", ICMP) };
+    says(&policy, 0, &formless, Verdict::Block, Reason::Protocol);
+}
+
+#[test]
+fn the_canary_is_refused_to_everybody_and_its_neighbours_are_loopback() {
+    let (policy, index) = (policy(), index());
+    let view = HostView { policy: &policy, index: &index, now: 0 };
+    for to in ["127.114.102.1", "::ffff:127.114.102.1"] {
+        for set in [0, 1] {
+            let decision = decide(&view, set, &flow(to, TCP, 443));
+            let cached = Cached::new(&decision);
+            assert!(cached.blocked() && !cached.violation(), "no violation: nobody is told");
+            assert_eq!(cached.reason(), Reason::Loopback as u8, "loopback leaves no record");
+        }
+    }
+    says(&policy, 0, &flow("127.114.102.2", TCP, 443), Verdict::Allow, Reason::Loopback);
+}
+
+#[test]
+fn a_socket_without_a_fence_is_nobodys_business() {
+    let (policy, index) = (policy(), index());
+    let socket = Flow { flags: flags::SOCKET | flags::NO_PORT, ..flow("0.0.0.0", ICMP, 0) };
+    let decision = decide(&HostView { policy: &policy, index: &index, now: 0 }, 0, &socket);
+    assert_eq!((decision.would_be, decision.outcome.reason()), (Verdict::Allow, Reason::NoFence as u8));
+    assert_eq!(decision.outcome.fence(), NONE);
 }
 
 #[test]

@@ -79,3 +79,10 @@ pub fn finished<V: View, S: Sink>(
     slot.told = slot.tx_packets;
     tell_end(view, sink, state, at, who, now);
 }
+
+/// Whether a packet of a blocked TCP flow may pass so that the peer learns of the end: a FIN or RST (`last`) without
+/// payload, on a connection that had sent before, when it was allowed. What was never allowed gets nothing through.
+#[inline(always)]
+pub fn is_goodbye(state: &SockState, at: usize, last: bool, payload: bool) -> bool {
+    last && !payload && state.slots[at & (SLOTS - 1)].tx_packets != 0
+}

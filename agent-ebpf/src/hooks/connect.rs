@@ -3,9 +3,13 @@
 //! Kernel: `tcp_v4_pre_connect`, `udp_pre_connect` and their IPv6 twins, since 4.17; also for io_uring and MPTCP.
 //! `bpf_set_retval` since 5.18.
 //!
-//! *On error:* without an image or storage the call passes (counters `no_image`, `no_storage`); egress decides.
+//! What goes to a DHCP server's port is left to egress, which sees whether it is a DHCP client's message.
+//!
+//! *On error:* without an image the call passes (`no_image`); egress decides. Without storage it is judged all the
+//! same, and told from the CPU's scratch (`no_storage`).
 
 use agent_common::flow::Flow;
+use agent_common::parse::stack::is_dhcp_server;
 use agent_common::sock::sock_flags;
 use agent_common::verdict::Rules;
 use agent_common::wire::{Counter, Hook};
@@ -15,7 +19,7 @@ use aya_ebpf::programs::SockAddrContext;
 use crate::ctx::{SockAddr, coarse};
 use crate::identity::{late, of_task, sign};
 use crate::judge::{Ask, NOBODY, judge};
-use crate::maps::{Image, count, storage};
+use crate::maps::{Image, count, scratch, storage};
 
 #[cgroup_sock_addr(connect4)]
 fn ringfence_connect4(ctx: SockAddrContext) -> i32 {
@@ -37,10 +41,10 @@ pub(super) fn ask(ctx: SockAddr, flow: Flow, hook: Hook) -> i32 {
         count(Counter::NoImage);
         return 1;
     };
-    let Some(state) = storage(ctx.sock(), true) else {
-        count(Counter::NoStorage);
+    if is_dhcp_server(ask.flow.protocol, ask.flow.port) {
         return 1;
-    };
+    }
+    let Some(state) = storage(ctx.sock(), true).or_else(scratch) else { return 1 };
     late(ctx.raw(), state);
     sign(state);
     if matches!(hook, Hook::Connect4 | Hook::Connect6) {

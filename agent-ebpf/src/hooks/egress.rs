@@ -3,15 +3,20 @@
 //! Kernel: `ip_finish_output`, `ip6_finish_output` and their multicast twins, since 4.10. A block is EPERM for a
 //! datagram; TCP drops and retries.
 //!
+//! What a network stack needs to live passes by its form (`stack_life`). Of a connection that was allowed before, the
+//! end passes without payload, so that the peer learns.
+//!
 //! *On error:* without an image the packet passes and is counted (`no_image`): nothing is known of whose it is. An
 //! unreadable packet is a `Fault`: blocked for workloads with an enforcing fence (`unreadable`). Without storage the
-//! packet is judged without memory and without a record (`no_storage`).
+//! packet is judged by itself and told from the CPU's scratch (`no_storage`).
 
 use agent_common::address::Address;
 use agent_common::bytes::Bytes;
 use agent_common::flow::{Direction, Flow, flags, protocol};
 use agent_common::parse::ip::{Packet, parse};
-use agent_common::sock::{Cached, SLOTS, SockState, adopt, finished, position, sock_flags};
+use agent_common::parse::stack;
+use agent_common::sock::{Cached, SLOTS, SockState, adopt, finished, is_goodbye, position, sock_flags};
+use agent_common::verdict::Reason;
 use agent_common::wire::{Counter, Hook};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::cgroup_skb;
@@ -20,9 +25,9 @@ use aya_log_ebpf::debug;
 
 use crate::ctx::{Skb, coarse};
 use crate::emit::Rings;
-use crate::identity::{late, of_packet, of_packet_unknown};
+use crate::identity::{late, of_packet};
 use crate::judge::{Ask, NOBODY, decide_only, judge};
-use crate::maps::{Image, add, count, storage};
+use crate::maps::{Image, add, count, scratch, storage};
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;
@@ -43,11 +48,7 @@ fn ringfence_egress(ctx: SkBuffContext) -> i32 {
     if ask.flow.flags & flags::UNREADABLE != 0 {
         unreadable(skb.raw());
     }
-    let Some(state) = storage(sock, true) else {
-        count(Counter::NoStorage);
-        ask.who = of_packet_unknown(&image, &skb);
-        return ret(decide_only(&image, &mut ask));
-    };
+    let Some(state) = storage(sock, true).or_else(scratch) else { return DROP };
     late(skb.raw().cast(), state);
     if state.flags & sock_flags::LOCAL == 0 {
         locate(skb.raw(), image.zero(), state);
@@ -81,7 +82,7 @@ fn read(skb: *mut __sk_buff, zero: u64, flow: &mut Flow) -> u64 {
     flow.remote.lo = p.destination.lo;
     flow.port = p.destination_port;
     flow.protocol = p.protocol;
-    flow.flags = p.flags;
+    flow.flags = p.flags | stack::flag(&skb, &p);
     Tcp::of(&skb, &p).0
 }
 
@@ -166,17 +167,33 @@ fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp:
         }
     }
     ask.who = of_packet(image, skb, state);
+    if ask.flow.flags & flags::STACK != 0 && lives(image, ask) {
+        return PASS;
+    }
     ask.now = coarse();
-    if judge(image, state, ask).blocked() {
+    let verdict = judge(image, state, ask);
+    let at = position(&ask.flow);
+    if verdict.blocked()
+        && !(is_goodbye(state, at, tcp.is_last(), tcp.is_first() || tcp.has_payload()) && skb.is_tcp_socket())
+    {
         return DROP;
     }
-    let at = position(&ask.flow);
     tally(skb, state, at, tcp);
     if tcp.is_last() {
         let rings = Rings::new(image, Hook::Egress as u32);
         finished(image, &rings, state, at, &ask.who, ask.now, tcp.has_payload());
     }
     PASS
+}
+
+/// Whether a packet of the form passes by it; then it leaves no record but a count.
+#[inline(always)]
+fn lives(image: &Image, ask: &mut Ask) -> bool {
+    let lives = decide_only(image, ask).reason() == Reason::Stack as u8;
+    if lives {
+        count(Counter::StackLife);
+    }
+    lives
 }
 
 /// Bytes and packets as they leave: the card repeats the headers for each segment of a GSO packet.

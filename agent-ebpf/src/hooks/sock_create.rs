@@ -17,14 +17,11 @@ use aya_ebpf::programs::SockContext;
 use crate::ctx::{coarse, new_socket};
 use crate::identity::{birth, of_task};
 use crate::judge::{Ask, NOBODY, decide_only, tell};
-use crate::maps::{Image, count, storage};
+use crate::maps::{Image, count, scratch, storage};
 
 #[cgroup_sock(sock_create)]
 fn ringfence_sock_create(ctx: SockContext) -> i32 {
-    let Some(state) = storage(ctx.sock.cast(), true) else {
-        count(Counter::NoStorage);
-        return 1;
-    };
+    let Some(state) = storage(ctx.sock.cast(), true).or_else(scratch) else { return 1 };
     birth(ctx.sock.cast(), state);
     match new_socket(ctx.sock) {
         Some(flow) => ask(flow, state),

@@ -147,7 +147,8 @@ const fn loss(what: Counter) -> Option<(LostReason, Option<Kind>)> {
         | Counter::Unreadable
         | Counter::NoImage
         | Counter::CgroupUnread
-        | Counter::CgroupUnnamed => None,
+        | Counter::CgroupUnnamed
+        | Counter::StackLife => None,
     }
 }
 

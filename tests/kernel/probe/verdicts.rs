@@ -5,6 +5,7 @@ use std::time::Duration;
 use agent::policy::host_view::HostView;
 use agent_common::address::Address;
 use agent_common::flow::{Direction, Flow, flags};
+use agent_common::limits::CANARY;
 use agent_common::place_index::PlaceIndex;
 use agent_common::probe::{Batch, UNANSWERED, VerdictQuestion};
 use agent_common::sock::Cached;
@@ -99,7 +100,7 @@ impl Seen {
     /// `changed`: verdicts that an exception's boundary changed between two rounds. `across`: answers that were not
     /// compared, at most one in twenty.
     fn all(self) -> Result<Outcome> {
-        let enough = self.reasons == 0x3fff
+        let enough = self.reasons == 0x7fff
             && self.across * 20 < self.compared
             && [self.blocked, self.would_be, self.teredo, self.full_sets, self.changed]
                 .iter()
@@ -150,7 +151,8 @@ fn stripes(index: &mut PlaceIndex) -> Result<()> {
 
 fn remote(draw: &mut Draw) -> Address {
     let v4 = draw.u32();
-    match draw.below(8) {
+    match draw.below(9) {
+        8 => CANARY,
         0..4 => Address::v4(v4),
         4..6 => Address { hi: draw.u64(), lo: draw.u64() },
         _ => embedded(draw, v4),
@@ -169,6 +171,7 @@ pub(super) fn question(draw: &mut Draw, remote: Address, sets: usize) -> Verdict
         flags::UNREADABLE | flags::NO_PORT,
         flags::SOCKET | flags::NO_PORT,
         flags::SOCKET | flags::NO_PORT | flags::RAW,
+        flags::STACK | flags::NO_PORT,
     ]);
     VerdictQuestion {
         remote,

@@ -10,7 +10,7 @@ use super::{
     ALLOWED, AUDITED, Address, BLOCKED, ENFORCED, LOOPBACK, Phase, SECOND, START, Story, Told, position, tcp,
     udp,
 };
-use crate::sock::{FLOW_EVENTS_PER_WINDOW, UDP_IDLE, adopt, find, sock_flags};
+use crate::sock::{FLOW_EVENTS_PER_WINDOW, UDP_IDLE, adopt, clear, find, is_goodbye, sock_flags};
 
 /// The first remote in 10.0.0.0/8 after ALLOWED that shares its slot, or that does not.
 fn neighbour(shares: bool) -> Address {
@@ -249,5 +249,44 @@ fn a_request_that_came_before_the_first_answer_belongs_to_the_tcp_flow() {
         story.release();
         assert_eq!(story.tape.take().last().map(|t| t.rx_bytes), Some(expected));
         assert_eq!((story.state.early_bytes, story.state.early_packets), (0, 0));
+    }
+}
+
+#[test]
+fn the_end_of_a_flow_that_was_allowed_passes_and_nothing_of_one_that_never_was() {
+    let mut story = Story::of(ENFORCED);
+    let (open, shut) = (tcp(ALLOWED), tcp(BLOCKED));
+    story.send(&open);
+    story.next_generation();
+    story.world.policy.rules[1] = 0;
+    assert!(story.send(&open).blocked());
+    assert!(story.send(&shut).blocked());
+    let passes = |flow, last, payload| is_goodbye(&story.state, position(flow), last, payload);
+    assert!(passes(&open, true, false));
+    assert!(!passes(&open, true, true), "with payload");
+    assert!(!passes(&open, false, false), "an acknowledgement");
+    if position(&open) != position(&shut) {
+        assert!(!passes(&shut, true, false), "never allowed");
+    }
+    let mut scan = Story::of(ENFORCED);
+    assert!(scan.send(&shut).blocked());
+    assert!(!is_goodbye(&scan.state, position(&shut), true, false), "never allowed");
+}
+
+#[test]
+fn a_scratch_remembers_nothing_but_its_budget() {
+    let mut story = Story::of(ENFORCED);
+    let mut told = 0;
+    for _ in 0..3 * FLOW_EVENTS_PER_WINDOW {
+        clear(&mut story.state);
+        assert_eq!(story.state.flags, sock_flags::SCRATCH);
+        assert!(!story.send(&tcp(ALLOWED)).blocked());
+        told += story.tape.take().len() as u64;
+    }
+    assert_eq!((told, story.state.folded), (FLOW_EVENTS_PER_WINDOW, 2 * FLOW_EVENTS_PER_WINDOW));
+    for _ in 0..3 {
+        clear(&mut story.state);
+        assert!(story.send(&tcp(BLOCKED)).blocked());
+        assert_eq!(story.tape.phases(), [(Phase::Open, BLOCKED)], "each violation, up to the workload's cap");
     }
 }
