@@ -77,7 +77,9 @@ pub mod flags {
     pub const SOCKET: u32 = 16;
     /// The socket is raw: it can write any header, so it needs `raw` whatever its protocol.
     pub const RAW: u32 = 32;
+    /// Host layer: the source is none of the workload's addresses.
+    pub const SPOOFED: u32 = 64;
     /// All of them: the proof of a cached verdict has room for seven bits, an event for eight.
-    pub const ALL: u32 = NO_PORT | ROUTED | UNREADABLE | STACK | SOCKET | RAW;
+    pub const ALL: u32 = NO_PORT | ROUTED | UNREADABLE | STACK | SOCKET | RAW | SPOOFED;
     const _: () = assert!(ALL < 1 << 7);
 }

@@ -13,6 +13,7 @@
 //! - [`protocols`]: what a fence opens by name;
 //! - [`verdict`]: `decide(&view, set, &flow) -> Decision`;
 //! - [`sock`]: what is kept per socket, and how repeats are folded;
+//! - [`host`]: what is kept per interface, where no socket is known;
 //! - [`wire`]: the event that goes through the ring buffer.
 //!
 //! `probe` (feature `probe`) is what the test-only programs are asked, to hold the kernel against the host.
@@ -25,6 +26,7 @@ pub mod birth;
 pub mod bytes;
 pub mod control;
 pub mod flow;
+pub mod host;
 pub mod image;
 pub mod limits;
 pub mod lineage;

@@ -30,6 +30,17 @@ pub const MAX_IDENTITIES: usize = 2 * MAX_WORKLOADS;
 /// that a BPF map takes (`htab_map_alloc_check`). A container's scope in Kubernetes has about 220.
 pub const MAX_SUBJECT_PATH: usize = 512;
 
+/// Interfaces of fenced workloads that the host layer guards: one a pod, and room for pods with several.
+pub const MAX_VETHS: usize = 4096;
+
+/// Exchanges that egress vouches for at a time; the oldest makes room. What is missing is stopped, so the number is
+/// twice the connections of a busy proxy.
+pub const MAX_TUPLES: usize = 1 << 16;
+
+/// Refused flows that the host layer remembers to fold their repeats; the oldest makes room, and its next packet is
+/// told as a new flow, within the workload's budget of events.
+pub const MAX_TRACES: usize = 4096;
+
 /// Cells of all fences' rows together (a row is one cell a place): 2 MiB.
 pub const RULE_CELLS: usize = 1 << 18;
 

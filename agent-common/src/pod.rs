@@ -48,6 +48,7 @@ mod values {
 
     use crate::birth::{Layout, PathKey};
     use crate::control::Control;
+    use crate::host::{Veth, VethCounts};
 
     // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
     unsafe impl Pod for Control {}
@@ -57,6 +58,12 @@ mod values {
 
     // SAFETY: `repr(C)`, bytes only.
     unsafe impl Pod for PathKey {}
+
+    // SAFETY: `repr(C)`, integers only, no padding (asserted beside the type).
+    unsafe impl Pod for Veth {}
+
+    // SAFETY: `repr(C)`, integers only.
+    unsafe impl Pod for VethCounts {}
 }
 
 #[cfg(all(feature = "user", feature = "probe"))]

@@ -166,11 +166,13 @@ pub enum Counter {
     CgroupUnnamed = 9,
     /// Packets that a network stack needs to live, let through by their form.
     StackLife = 10,
+    /// Host layer: packets on an interface that is nobody's (any more).
+    NoVeth = 11,
 }
 
 impl Counter {
     /// All counters, by their number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Violations,
         Self::Flows,
         Self::ViolationsLost,
@@ -182,6 +184,7 @@ impl Counter {
         Self::CgroupUnread,
         Self::CgroupUnnamed,
         Self::StackLife,
+        Self::NoVeth,
     ];
 
     /// As metrics and the stream call it.
@@ -199,6 +202,7 @@ impl Counter {
             Self::CgroupUnread => "cgroup_unread",
             Self::CgroupUnnamed => "cgroup_unnamed",
             Self::StackLife => "stack_life",
+            Self::NoVeth => "no_veth",
         }
     }
 }

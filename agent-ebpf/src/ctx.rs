@@ -126,6 +126,55 @@ impl Bytes for Skb {
     }
 }
 
+/// Length of an Ethernet header: at a `tc` hook the packet begins with it. A VLAN tag is never in it, the kernel takes
+/// it out before (`skb_vlan_untag`).
+const ETHERNET: u32 = 14;
+
+/// A packet at a `tc` hook; offsets count from the network header all the same.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame(Skb);
+
+impl Frame {
+    pub(crate) const fn new(skb: *mut __sk_buff, zero: u64) -> Self {
+        Self(Skb::new(skb, zero))
+    }
+
+    /// Index of the interface that it came in by.
+    #[inline(always)]
+    pub(crate) fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for the call.
+        unsafe { (*self.0.skb).ifindex }
+    }
+
+    /// EtherType, host order; 0 if it has a VLAN tag.
+    #[inline(always)]
+    pub(crate) fn ethertype(&self) -> u16 {
+        // SAFETY: the context is valid for the call.
+        let tagged = unsafe { (*self.0.skb).vlan_present } != 0;
+        // SAFETY: the context is valid for the call.
+        let kind = unsafe { (*self.0.skb).protocol } as u16;
+        if tagged { 0 } else { u16::from_be(kind) }
+    }
+}
+
+impl Loop for Frame {
+    #[inline(always)]
+    fn repeat<S: Step>(&self, n: u32, s: &mut S) {
+        repeat(n, s);
+    }
+    #[inline(always)]
+    fn hide(&self, x: u64) -> u64 {
+        self.0.hide(x)
+    }
+}
+
+impl Bytes for Frame {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        self.0.load(at.wrapping_add(ETHERNET))
+    }
+}
+
 /// The cookie of the context's socket.
 #[inline(always)]
 pub(crate) fn cookie(ctx: *mut c_void) -> u64 {

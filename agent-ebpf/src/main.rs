@@ -16,6 +16,7 @@ mod hooks {
     mod cgroup_release;
     mod connect;
     mod egress;
+    mod host;
     mod ingress;
     mod sendmsg;
     mod sock_create;
@@ -28,6 +29,7 @@ mod maps;
 mod peer;
 #[cfg(feature = "probe")]
 mod probe;
+mod vouch;
 
 /// The helpers in use (`bpf_sk_storage_get`, `bpf_skb_ancestor_cgroup_id`, …) are open to any licence; `bpf_loop`'s
 /// callers and the ring buffer too. The kernel grants some helpers to GPL programs only; dual licensing is what it

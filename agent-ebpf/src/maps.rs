@@ -15,6 +15,10 @@
 //! | `LIMITS` | hooks | hooks |
 //! | `COUNTERS` | hooks | the agent |
 //! | `VIOLATIONS`, `FLOWS` | hooks | the agent |
+//! | `GUARDED`, `VETHS` | the agent | egress; the host hook |
+//! | `VETH_COUNTS` | the agent makes entries, the host hook counts | the agent |
+//! | `TUPLES` | egress | the host hook |
+//! | `TRACES` | the host hook | the host hook |
 
 use core::arch::asm;
 use core::ffi::c_void;
@@ -25,15 +29,16 @@ use agent_common::birth::{Layout, PathKey};
 use agent_common::bytes::{Loop, Step};
 use agent_common::control::{Control, Limit};
 use agent_common::flow::Flow;
+use agent_common::host::{Trace, Tuple, Veth, VethCounts, Vouch};
 use agent_common::image::Policy;
-use agent_common::limits::{MAX_IDENTITIES, MAX_WORKLOADS};
+use agent_common::limits::{MAX_IDENTITIES, MAX_TRACES, MAX_TUPLES, MAX_VETHS, MAX_WORKLOADS};
 use agent_common::place_index::PlaceIndex;
 use agent_common::sock::{SockState, clear};
 use agent_common::verdict::{Outcome, Reason, Rules, Verdict, View, judge};
 use agent_common::wire::{Counter, Event};
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf};
-use aya_ebpf::helpers::{bpf_loop, bpf_map_lookup_elem, bpf_sk_storage_get};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::helpers::{bpf_loop, bpf_map_lookup_elem, bpf_map_update_elem, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 
 use crate::ctx::{argument, argument_mut, boot_time};
@@ -73,6 +78,21 @@ static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
 pub(crate) static VIOLATIONS: RingBuf<Event, { 4 << 20 }> = RingBuf::new();
 #[btf_map]
 pub(crate) static FLOWS: RingBuf<Event, { 2 << 20 }> = RingBuf::new();
+/// How many interfaces are guarded: without any, egress need not vouch for anything.
+#[btf_map]
+static GUARDED: Array<u64, 1> = Array::new();
+#[btf_map]
+static VETHS: HashMap<u32, Veth, MAX_VETHS, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static VETH_COUNTS: HashMap<u32, VethCounts, MAX_VETHS, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static TUPLES: LruHashMap<Tuple, Vouch, MAX_TUPLES> = LruHashMap::new();
+/// Stand-ins for sockets, where there is none.
+#[btf_map]
+static TRACES: LruHashMap<Trace, SockState, MAX_TRACES> = LruHashMap::new();
+/// Never written: what a new trace begins as. It is too long for the stack.
+#[btf_map]
+static BLANK: Array<SockState, 1> = Array::new();
 
 /// Socket storage. aya's own type fixes the flags: ours needs CLONE, so that an accepted socket starts with a copy of
 /// its listener's identity.
@@ -203,6 +223,56 @@ pub(crate) fn scratch() -> Option<&'static mut SockState> {
     let state = lookup(&raw const SCRATCH, &0u32)?;
     clear(state);
     Some(state)
+}
+
+/// Writes an element of a map; an error means that the map is full or the element's lock is taken.
+#[inline(always)]
+fn put<M, K, V>(map: *const M, key: &K, value: &V) -> bool {
+    let (key, value) = (ptr::from_ref(key).cast::<c_void>(), ptr::from_ref(value).cast::<c_void>());
+    // SAFETY: `map` is a map of this object with these types of key and value; the verifier checks the sizes.
+    unsafe { bpf_map_update_elem(map.cast_mut().cast(), key.cast_mut(), value.cast_mut(), 0) == 0 }
+}
+
+/// Whose interface this is, if the host layer guards it.
+#[inline(always)]
+pub(crate) fn veth(ifindex: u32) -> Option<&'static Veth> {
+    lookup(&raw const VETHS, &ifindex).map(|v: &mut Veth| &*v)
+}
+
+/// What was stopped on a guarded interface.
+#[inline(always)]
+pub(crate) fn veth_counts(ifindex: u32) -> Option<&'static mut VethCounts> {
+    lookup(&raw const VETH_COUNTS, &ifindex)
+}
+
+/// Whether the host layer guards any interface at all.
+#[inline(always)]
+pub(crate) fn guarding() -> bool {
+    lookup(&raw const GUARDED, &0u32).is_some_and(|n: &mut u64| *n != 0)
+}
+
+/// Egress's note on an exchange.
+#[inline(always)]
+pub(crate) fn vouched(tuple: &Tuple) -> Option<&'static Vouch> {
+    lookup(&raw const TUPLES, tuple).map(|v: &mut Vouch| &*v)
+}
+
+/// Makes or renews it. What can't be noted is stopped by the host layer, and told there.
+#[inline(always)]
+pub(crate) fn vouch_for(tuple: &Tuple, vouch: &Vouch) {
+    put(&raw const TUPLES, tuple, vouch);
+}
+
+/// The stand-in for the socket of a refused flow, made if missing: all zeros, its cgroup too.
+#[inline(always)]
+pub(crate) fn trace(key: &Trace) -> Option<&'static mut SockState> {
+    let map = &raw const TRACES;
+    if let Some(known) = lookup(map, key) {
+        return Some(known);
+    }
+    let blank: &mut SockState = lookup(&raw const BLANK, &0u32)?;
+    put(map, key, blank);
+    lookup(map, key)
 }
 
 /// One image: fetched once a packet and handed on, so that no packet sees half of two.

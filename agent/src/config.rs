@@ -69,6 +69,8 @@ pub enum HostLayer {
     /// On the host side of every fenced workload's own interfaces, where the kernel can.
     #[default]
     Auto,
+    /// As `auto`, but by filters of the `clsact` qdisc also where the kernel has tcx.
+    Clsact,
     /// Not at all.
     Off,
 }

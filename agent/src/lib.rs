@@ -8,13 +8,15 @@
 //! 8. stream: [`grpc`].
 //!
 //! Where policy enters: [`policy`] compiles documents and [`places`] into the image that [`policy::publish`] puts
-//! into the kernel. [`supervise`] holds it all together; [`cli`] is what people type.
+//! into the kernel. [`hostlayer`] guards what sockets do not
+//! show. [`supervise`] holds it all together; [`cli`] is what people type.
 
 pub mod bpf;
 pub mod cli;
 pub mod config;
 pub mod events;
 pub mod grpc;
+pub mod hostlayer;
 pub mod identity;
 pub mod places;
 pub mod policy;

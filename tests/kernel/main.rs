@@ -19,6 +19,7 @@ mod exception;
 mod flip;
 mod flows;
 mod harness;
+mod host;
 mod load;
 mod observe;
 mod policies;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         enforce::trials(),
         audit::trials(),
         errno::trials(),
+        host::trials(),
         exception::trials(),
         observe::trials(),
         reload::trials(),

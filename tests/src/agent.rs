@@ -93,7 +93,8 @@ impl Setup {
     /// # Errors
     /// No descriptor is left.
     pub fn inside(mut self, namespace: &Netns) -> Result<Self> {
-        let namespace = namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
+        let namespace =
+            namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
         self.namespace = Some(namespace);
         Ok(self)
     }

@@ -208,7 +208,8 @@ pub fn framed(destination: Mac, source: Mac, packet: &[u8]) -> Vec<u8> {
 
 /// RFC 1071.
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |b| u32::from(*b)));
+    let words =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |b| u32::from(*b)));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -236,9 +237,7 @@ fn v6_of(address: IpAddr) -> Ipv6Addr {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{
-        Header, checksum, extension, fragment_v6, framed, loose_source_route, segment_routing,
-    };
+    use super::{Header, checksum, extension, fragment_v6, framed, loose_source_route, segment_routing};
     use crate::frame::{UDP, parse};
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];

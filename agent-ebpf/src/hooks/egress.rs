@@ -28,6 +28,7 @@ use crate::emit::Rings;
 use crate::identity::{late, of_packet};
 use crate::judge::{Ask, NOBODY, decide_only, judge};
 use crate::maps::{Image, add, count, scratch, storage};
+use crate::vouch::vouch;
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;
@@ -155,7 +156,12 @@ fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp:
         // connection's own, which begins with its first packet.
         ask.flow.direction = Direction::Inbound;
         ask.who = of_packet(image, skb, state);
-        return ret(decide_only(image, ask));
+        let verdict = decide_only(image, ask);
+        if !verdict.blocked() {
+            ask.now = coarse();
+            vouch(image, skb, ask);
+        }
+        return ret(verdict);
     }
     if tcp.is_first() {
         state.flags |= sock_flags::CONNECTED;
@@ -178,6 +184,7 @@ fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp:
     {
         return DROP;
     }
+    vouch(image, skb, ask);
     tally(skb, state, at, tcp);
     if tcp.is_last() {
         let rings = Rings::new(image, Hook::Egress as u32);

@@ -68,6 +68,7 @@ pub fn load(object: &[u8]) -> Result<(Ebpf, Vec<Loaded>), LoadError> {
             Program::CgroupSkb(p) => p.load().and_then(|()| p.info()),
             Program::CgroupSock(p) => p.load().and_then(|()| p.info()),
             Program::CgroupSockAddr(p) => p.load().and_then(|()| p.info()),
+            Program::SchedClassifier(p) => p.load().and_then(|()| p.info()),
             _ => continue,
         };
         match result {

@@ -6,10 +6,14 @@ pub mod attach;
 pub mod birth;
 mod btf;
 pub mod features;
+pub mod host;
 pub mod identity;
 pub mod image;
 pub mod load;
 pub mod object;
+mod strict;
 mod sys;
 pub mod verified;
 mod xlated;
+
+pub(crate) use strict::strict_netlink;

@@ -163,3 +163,34 @@ pub(crate) fn clear_inner(outer: BorrowedFd<'_>, slot: u32) -> io::Result<()> {
     };
     bpf(BPF_MAP_DELETE_ELEM, &mut attr).map(|_| ())
 }
+
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_TCX_INGRESS: u32 = 46;
+/// `BPF_F_BEFORE`: without a program to be relative to, in front of all.
+const BPF_F_BEFORE: u32 = 1 << 3;
+
+/// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads for tcx.
+#[repr(C)]
+struct TcxAttr {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u64,
+    revision: u64,
+}
+
+/// Puts a program in front of an interface's ingress. `EINVAL`: no tcx in this kernel (before 6.6).
+pub(crate) fn attach_tcx(program: BorrowedFd<'_>, index: u32) -> io::Result<OwnedFd> {
+    let mut attr = TcxAttr {
+        prog_fd: program.as_raw_fd() as u32,
+        target_ifindex: index,
+        attach_type: BPF_TCX_INGRESS,
+        flags: BPF_F_BEFORE,
+        relative: 0,
+        revision: 0,
+    };
+    let fd = i32::try_from(bpf(BPF_LINK_CREATE, &mut attr)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel just gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

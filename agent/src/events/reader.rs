@@ -149,6 +149,7 @@ const fn loss(what: Counter) -> Option<(LostReason, Option<Kind>)> {
         | Counter::CgroupUnread
         | Counter::CgroupUnnamed
         | Counter::StackLife => None,
+        Counter::NoVeth => None,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::grpc::backend::{
     AgentStatus, Backend, DataSet, Document, Explanation, FenceList, FenceSummary, Finding, FindingLevel,
     LookupAnswer, LostCount, ProgramStatus, Question, StopCounts, UnknownJurisdiction, Validation,
 };
+use crate::hostlayer::report::Report;
 use crate::places::{COUNTRY_NOTICE, Found, Groups, Layer};
 use crate::policy::explain::{self, explain};
 use crate::policy::host_view::HostView;
@@ -41,6 +42,7 @@ pub(super) struct AgentBackend {
     counts: Arc<ReaderCounts>,
     programs: Vec<Loaded>,
     birth: Birth,
+    host_layer: Arc<Report>,
     root: String,
     started: Timestamp,
     builtin_db: bool,
@@ -56,6 +58,7 @@ impl AgentBackend {
         counts: Arc<ReaderCounts>,
         programs: Vec<Loaded>,
         birth: Birth,
+        host_layer: Arc<Report>,
     ) -> Self {
         Self {
             history,
@@ -63,6 +66,7 @@ impl AgentBackend {
             counts,
             programs,
             birth,
+            host_layer,
             root: root.display().to_string(),
             started: Timestamp::now(),
             builtin_db: config.data.country_db.is_none(),
@@ -140,6 +144,7 @@ impl Backend for AgentBackend {
             programs: HOOKS.iter().map(|h| self.program(*h)).chain(self.births()).collect(),
             data_sets,
             stops: self.stops(),
+            interfaces: self.host_layer.interfaces(),
         }
     }
 

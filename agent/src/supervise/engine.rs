@@ -14,6 +14,7 @@ use crate::events::hub::Hub;
 use crate::events::model::notice::{FenceRef, NodeState, PolicyChange};
 use crate::events::model::words::{PolicyOutcome, State};
 use crate::events::model::{Body, Event};
+use crate::hostlayer::wait::Waker;
 use crate::identity::cgroups::CgroupFs;
 use crate::places::Groups;
 use crate::policy::in_force::InForce;
@@ -57,6 +58,8 @@ pub(super) struct Engine {
     clock: Clock,
     next_boundary: Option<Timestamp>,
     looked: Instant,
+    /// Who else looks when something changed.
+    host_layer: Option<Waker>,
 }
 
 impl Engine {
@@ -87,7 +90,19 @@ impl Engine {
             clock: Clock::read(),
             next_boundary: None,
             looked: Instant::now(),
+            host_layer: None,
         })
+    }
+
+    /// The host layer is to look whenever a policy came into force or a cgroup came or went.
+    pub(super) fn wakes(&mut self, host_layer: Option<Waker>) {
+        self.host_layer = host_layer;
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.host_layer {
+            waker.wake();
+        }
     }
 
     /// The first image: from the files, else from the last good documents, else not at all.
@@ -133,7 +148,10 @@ impl Engine {
             match messages.recv_timeout(LOOK) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Message::Files) => self.look_at_files(),
-                Ok(Message::Cgroups(paths)) => self.look_at_cgroups(&paths),
+                Ok(Message::Cgroups(paths)) => {
+                    self.look_at_cgroups(&paths);
+                    self.wake();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.looked.elapsed() >= LOOK {
@@ -219,6 +237,7 @@ impl Engine {
         self.next_boundary = in_force.manifest.next_boundary;
         let took_ms = begin.elapsed().as_millis();
         let generation = in_force.manifest.generation;
+        self.wake();
         tracing::info!(generation, fences = in_force.set.fences.len(), took_ms, "in force");
         for warning in &in_force.manifest.table.warnings {
             tracing::warn!("{warning}");

@@ -9,6 +9,7 @@
 
 mod backend;
 mod engine;
+mod guarding;
 mod readiness;
 mod watcher;
 
@@ -104,13 +105,23 @@ pub fn run(config: &Config) -> Result<()> {
     let hooks: Vec<HookProgram> = HOOKS.into_iter().filter(|h| h.needed(config.knobs.errno)).collect();
     attach(&mut ebpf, &root, &hooks)?;
     log_attached(&programs, &hooks, &root);
+    let guarding = guarding::begin(config.host_layer, &mut ebpf, &history, &cgroups, &lacks)?;
+    engine.wakes(guarding.waker());
 
     let (sender, receiver) = mpsc::channel();
     let watching = watcher::watch(config, &root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> =
-        Arc::new(AgentBackend::new(config, &root, history, lacks, counts, programs, birth));
+    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(
+        config,
+        &root,
+        history,
+        lacks,
+        counts,
+        programs,
+        birth,
+        guarding.report(),
+    ));
     hub.publish(state_event(&missing, backend.generation()));
     let served = runtime.block_on(async {
         let asked = shutdown()?;
@@ -129,6 +140,7 @@ pub fn run(config: &Config) -> Result<()> {
     if engine.join().is_err() {
         bail!("the policy engine panicked; this is a fault of the agent, please report it");
     }
+    guarding.end()?;
     drop(ebpf);
     stop.store(true, Ordering::Release);
     if reading.join().is_err() {

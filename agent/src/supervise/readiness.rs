@@ -29,7 +29,7 @@ pub(super) fn look_for_layers(config: &Config, lacks: &Lacks) -> Result<()> {
             lost: format!("it was switched off, and {}", Feature::HostLayer.lost()),
             mend: "run without `--host-layer off`".to_owned(),
         }),
-        HostLayer::Auto => {
+        HostLayer::Auto | HostLayer::Clsact => {
             let probed = probe_host_layer(&Switches::from_environment()?);
             let lack = || Lack {
                 lost: format!("{}, and {}", probed.detail, Feature::HostLayer.lost()),
@@ -37,20 +37,13 @@ pub(super) fn look_for_layers(config: &Config, lacks: &Lacks) -> Result<()> {
             };
             match probed.presence {
                 Presence::Missing | Presence::Unknown => Some(lack()),
-                Presence::Found => Some(not_in_this_build()),
+                // Where it can be had the layer says itself for whom it has nothing to guard.
+                Presence::Found => None,
             }
         }
     };
     lacks.set(Requirement::HostLayer, Scope::Node, lack);
     Ok(())
-}
-
-/// The kernel could, and nothing attaches it.
-fn not_in_this_build() -> Lack {
-    Lack {
-        lost: format!("this build does not attach it, and {}", Feature::HostLayer.lost()),
-        mend: "remove it from `require`".to_owned(),
-    }
 }
 
 /// What the fences of the first policy require.

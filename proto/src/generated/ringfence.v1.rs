@@ -1257,6 +1257,34 @@ pub struct StatusResponse {
     /// Subscribers connected now.
     #[prost(uint32, tag = "15")]
     pub subscribers: u32,
+    /// Interfaces of fenced workloads, and workloads without one that the host layer can guard; empty where it is off.
+    #[prost(message, repeated, tag = "20")]
+    pub interfaces: ::prost::alloc::vec::Vec<InterfaceStatus>,
+}
+/// One interface of a fenced workload, as the host layer has it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InterfaceStatus {
+    /// Cgroup of the workload.
+    #[prost(string, tag = "1")]
+    pub workload: ::prost::alloc::string::String,
+    /// Name of the host's side; none: the workload has no interface that could be guarded.
+    #[prost(string, optional, tag = "2")]
+    pub name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Index of the host's side.
+    #[prost(uint32, optional, tag = "3")]
+    pub index: ::core::option::Option<u32>,
+    /// How it is guarded.
+    #[prost(enumeration = "Guard", tag = "4")]
+    pub guard: i32,
+    /// For people: why it is not guarded, or not wholly.
+    #[prost(string, optional, tag = "5")]
+    pub detail: ::core::option::Option<::prost::alloc::string::String>,
+    /// Packets stopped since it is guarded.
+    #[prost(uint64, tag = "6")]
+    pub blocked: u64,
+    /// Packets that audit fences would have stopped.
+    #[prost(uint64, tag = "7")]
+    pub would_block: u64,
 }
 /// One kernel program.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1312,6 +1340,47 @@ pub struct LostCount {
     /// How many.
     #[prost(uint64, tag = "2")]
     pub count: u64,
+}
+/// How an interface is guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Guard {
+    /// Not a guard.
+    Unspecified = 0,
+    /// By a tcx link.
+    Tcx = 1,
+    /// By a filter of the clsact qdisc.
+    Clsact = 2,
+    /// Not: others live in the workload's network namespace.
+    Shared = 3,
+    /// Not, for another reason.
+    None = 4,
+}
+impl Guard {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GUARD_UNSPECIFIED",
+            Self::Tcx => "GUARD_TCX",
+            Self::Clsact => "GUARD_CLSACT",
+            Self::Shared => "GUARD_SHARED",
+            Self::None => "GUARD_NONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GUARD_UNSPECIFIED" => Some(Self::Unspecified),
+            "GUARD_TCX" => Some(Self::Tcx),
+            "GUARD_CLSACT" => Some(Self::Clsact),
+            "GUARD_SHARED" => Some(Self::Shared),
+            "GUARD_NONE" => Some(Self::None),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod node_service_client {

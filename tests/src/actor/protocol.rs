@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::raw::Raw;
 use super::calls::Call;
+use super::raw::Raw;
 
 /// Address family of a socket. A v4-mapped flow is [`Family::V6`] with a target `::ffff:a.b.c.d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,10 +105,10 @@ pub enum Command {
         /// Pause between rounds, microseconds; 0 is none.
         pause_us: u64,
     },
-    /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
-    Raw(Raw),
     /// A call in the kernel's own terms.
     Call(Call),
+    /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
+    Raw(Raw),
 }
 
 impl Command {

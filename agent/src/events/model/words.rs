@@ -55,6 +55,20 @@ words! {
 }
 
 words! {
+    /// How an interface is guarded.
+    Guard {
+        /// By a tcx link.
+        Tcx = "tcx",
+        /// By a filter of the clsact qdisc.
+        Clsact = "clsact",
+        /// Not: others live in the workload's network namespace.
+        Shared = "shared",
+        /// Not, for another reason.
+        None = "none",
+    }
+}
+
+words! {
     /// What happens, or would happen, to the bytes of a flow.
     Verdict {
         /// The bytes pass.

@@ -3,7 +3,7 @@
 use agent_proto::v1;
 
 use crate::events::model::words::{
-    Direction, Hook, Kind, LostReason, Mode, Phase, PolicyOutcome, Reason, Severity, State, Verdict,
+    Direction, Guard, Hook, Kind, LostReason, Mode, Phase, PolicyOutcome, Reason, Severity, State, Verdict,
 };
 use crate::grpc::backend::FindingLevel;
 
@@ -46,6 +46,7 @@ word!(Reason as Reason {
     Fault, Protocol, Stack, Spoofed,
 });
 word!(Direction as Direction { Outbound, Inbound });
+word!(Guard as Guard { Tcx, Clsact, Shared, None });
 word!(Hook as Hook { Connect4, Connect6, Sendmsg4, Sendmsg6, Egress, Release, SockCreate, Host });
 word!(Phase as Phase { Open, Verdict, Repeat, Close });
 word!(Severity as Severity { Low, Medium, High, Critical });

@@ -120,7 +120,9 @@ pub(super) fn obey(sockets: &mut HashMap<String, OwnedFd>, raw: Raw) -> Result<R
         }
         Raw::Move { cgroup } => match fs::write(cgroup.join("cgroup.procs"), "0") {
             Ok(()) => Ok(0),
-            Err(error) => Err(Errno::from_io_error(&error).context("cgroup.procs answered without an error number")?),
+            Err(error) => {
+                Err(Errno::from_io_error(&error).context("cgroup.procs answered without an error number")?)
+            }
         },
     })
 }

@@ -41,7 +41,8 @@ fn attach(device: &File) -> Result<(), Errno> {
     for (to, from) in name.iter_mut().zip(NAME.bytes()) {
         *to = from.cast_signed();
     }
-    let mut request = libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: PLAIN_TUN } };
+    let mut request =
+        libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: PLAIN_TUN } };
     // SAFETY: the pointer is to a local of the type that this request has.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), SET_INTERFACE, &raw mut request) };
     if result < 0 { Err(last()) } else { Ok(()) }

@@ -16,7 +16,8 @@ use rustix::net::sockopt::{
     xdp_mmap_offsets,
 };
 use rustix::net::xdp::{
-    SocketAddrXdp, SocketAddrXdpFlags, XDP_PGOFF_TX_RING, XdpDesc, XdpDescOptions, XdpUmemReg, XdpUmemRegFlags,
+    SocketAddrXdp, SocketAddrXdpFlags, XDP_PGOFF_TX_RING, XdpDesc, XdpDescOptions, XdpUmemReg,
+    XdpUmemRegFlags,
 };
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send as wake, socket_with};
 
@@ -118,8 +119,11 @@ pub(super) fn send(index: u32, frames: &[Vec<u8>]) -> Result<usize, Errno> {
 
     for (number, frame) in frames.iter().enumerate() {
         memory.write(number * CHUNK, frame);
-        let descriptor =
-            XdpDesc { addr: (number * CHUNK) as u64, len: frame.len() as u32, options: XdpDescOptions::empty() };
+        let descriptor = XdpDesc {
+            addr: (number * CHUNK) as u64,
+            len: frame.len() as u32,
+            options: XdpDescOptions::empty(),
+        };
         let mut bytes = descriptor.addr.to_ne_bytes().to_vec();
         bytes.extend(descriptor.len.to_ne_bytes());
         bytes.extend(descriptor.options.bits().to_ne_bytes());
