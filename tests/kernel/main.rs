@@ -13,6 +13,8 @@
 
 mod audit;
 mod bypass;
+mod degraded;
+mod doctor;
 mod enforce;
 mod errno;
 mod exception;
@@ -20,6 +22,7 @@ mod flip;
 mod flows;
 mod harness;
 mod host;
+mod hybrid;
 mod load;
 mod observe;
 mod policies;
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
         reload::trials(),
         flip::trials(),
         bypass::trials(),
+        doctor::trials(),
+        degraded::trials(),
+        hybrid::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -51,6 +51,7 @@ pub struct Setup {
     cgroup_root: PathBuf,
     has_policy: bool,
     arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
     namespace: Option<OwnedFd>,
 }
 
@@ -68,6 +69,7 @@ impl Setup {
             cgroup_root: root.path().to_owned(),
             has_policy: false,
             arguments: Vec::new(),
+            environment: Vec::new(),
             namespace: None,
         })
     }
@@ -85,6 +87,12 @@ impl Setup {
     /// With one more command-line argument.
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// With one more environment variable.
+    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
         self
     }
 
@@ -158,7 +166,7 @@ impl Setup {
         if self.has_policy {
             command.arg("--policy").arg(self.policy_path());
         }
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (*name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         if let Some(namespace) = &self.namespace {
             enter(&mut command, namespace.try_clone()?);

@@ -2,8 +2,8 @@
 //! of `ringfence.dev/v1alpha1`.
 //!
 //! Values that a later check may complain about carry the place they were written at. A field that is in the schema
-//! but not in this build (`hosts`, `tls`, `budgets`) has no place here: `decode`
-//! refuses it by name, because a rule that is silently ignored is worse than none.
+//! but not in this build (`hosts`, `tls`, `budgets`) has no place here: `decode` refuses it by name,
+//! because a rule that is silently ignored is worse than none.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::call::{AttachType, EXIT, ProgType, link, load, set};
-use super::{Feature, Probed, is_permission};
+use super::{Feature, Probed};
 
 /// An interface index that no namespace has: the kernel counts up from 1.
 const NO_INTERFACE: u32 = i32::MAX as u32;
@@ -63,21 +63,20 @@ fn clsact() -> Probed {
     }
 }
 
-/// Asks to end a TCP socket that does not exist. The kernel looks for it only if it can end sockets at all
-/// (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c): else EOPNOTSUPP.
+/// Ends a listening socket of our own on loopback. A kernel that can't says EOPNOTSUPP (`inet_diag_cmd_exact` in
+/// net/ipv4/inet_diag.c). A socket that does not exist would not do: ENOENT is also the word for a missing module.
 fn sock_destroy() -> Probed {
     const SOCK_DESTROY: u16 = 21;
-    // Class E, port 0: no socket has these.
-    let nobody = Ipv4Addr::new(240, 0, 0, 1);
-    let answer = ask(SOCK_DESTROY, nobody, 0, 0).and_then(|reply| match error_of(&reply) {
-        Some(libc::ENOENT | 0) => Ok(()),
-        Some(code) => Err(io::Error::from_raw_os_error(code)),
-        None => Err(io::Error::other("an answer that is no error")),
-    });
-    match answer {
-        Err(e) if is_permission(&e) => Probed::unknown(Feature::SockDestroy, "needs CAP_NET_ADMIN"),
-        other => Probed::tried(Feature::SockDestroy, "asked for a socket that does not exist", other),
-    }
+    let end_ours = || {
+        let ours = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let reply = ask(SOCK_DESTROY, ACKNOWLEDGED, ours.local_addr()?.port())?;
+        match error_of(&reply) {
+            Some(0) => Ok(()),
+            Some(code) => Err(io::Error::from_raw_os_error(code)),
+            None => Err(io::Error::other("an answer that is neither yes nor no")),
+        }
+    };
+    Probed::tried(Feature::SockDestroy, "ended a socket of our own", end_ours())
 }
 
 /// Asks about a listening socket of our own on loopback and looks for its cgroup in the answer.
@@ -86,7 +85,7 @@ fn diag_cgroup() -> Probed {
     const INET_DIAG_CGROUP_ID: u16 = 21;
     let ask_about_ours = || {
         let ours = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let reply = ask(SOCK_DIAG_BY_FAMILY, Ipv4Addr::LOCALHOST, ours.local_addr()?.port(), 0)?;
+        let reply = ask(SOCK_DIAG_BY_FAMILY, REQUEST, ours.local_addr()?.port())?;
         match error_of(&reply) {
             Some(code) => Err(io::Error::from_raw_os_error(code)),
             None if attributes(&reply).any(|kind| kind == INET_DIAG_CGROUP_ID) => Ok(()),
@@ -100,9 +99,12 @@ fn diag_cgroup() -> Probed {
 const HEAD: usize = 16;
 const DIAG_MESSAGE: usize = 72;
 
-/// One question to sock_diag about an IPv4 TCP socket from `local`, and the first answer.
-fn ask(kind: u16, local: Ipv4Addr, port: u16, remote_port: u16) -> io::Result<Vec<u8>> {
-    const REQUEST: u16 = 1;
+/// `NLM_F_REQUEST`, and with `NLM_F_ACK`: what has no answer of its own is acknowledged.
+const REQUEST: u16 = 1;
+const ACKNOWLEDGED: u16 = REQUEST | 4;
+
+/// One question to sock_diag about the TCP socket that listens on a port of 127.0.0.1, and the first answer.
+fn ask(kind: u16, flags: u16, port: u16) -> io::Result<Vec<u8>> {
     const ANY_STATE: u32 = u32::MAX;
     const NO_COOKIE: [u8; 8] = [0xff; 8];
     // struct inet_diag_req_v2 with its inet_diag_sockid (include/uapi/linux/inet_diag.h); ports and addresses in
@@ -110,8 +112,8 @@ fn ask(kind: u16, local: Ipv4Addr, port: u16, remote_port: u16) -> io::Result<Ve
     let mut body = vec![libc::AF_INET as u8, libc::IPPROTO_TCP as u8, 0, 0];
     body.extend(ANY_STATE.to_ne_bytes());
     body.extend(port.to_be_bytes());
-    body.extend(remote_port.to_be_bytes());
-    body.extend(local.octets());
+    body.extend(0u16.to_be_bytes());
+    body.extend(Ipv4Addr::LOCALHOST.octets());
     body.extend([0; 12]);
     body.extend([0; 16]);
     body.extend(0u32.to_ne_bytes());
@@ -119,7 +121,7 @@ fn ask(kind: u16, local: Ipv4Addr, port: u16, remote_port: u16) -> io::Result<Ve
     let length = u32::try_from(HEAD + body.len()).map_err(io::Error::other)?;
     let mut message = Vec::from(length.to_ne_bytes());
     message.extend(kind.to_ne_bytes());
-    message.extend(REQUEST.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
     message.extend([0; 8]);
     message.extend(body);
 

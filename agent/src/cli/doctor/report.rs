@@ -35,9 +35,9 @@ pub(super) struct FeatureLine<'a> {
     /// Fences that need it beyond what every fence needs.
     pub(super) needed_by: Vec<&'a str>,
     pub(super) detail: &'a str,
-    /// What is lost, if it is not there.
+    /// What is lost, if it is missing.
     pub(super) lost: Option<&'static str>,
-    /// What to do, if it is not there.
+    /// What to do, if it is missing.
     pub(super) mend: Option<&'static str>,
 }
 
@@ -104,8 +104,8 @@ fn feature_line<'a>(probed: &'a Probed, needs: &'a Needs) -> FeatureLine<'a> {
     let feature = probed.feature;
     let needed_by = needs.fences(feature);
     let said = |text: &'static str| {
-        let wanted = probed.presence != Presence::Found && !text.is_empty();
-        wanted.then_some(text)
+        let missing = probed.presence == Presence::Missing && !text.is_empty();
+        missing.then_some(text)
     };
     FeatureLine {
         feature: feature.name(),
@@ -153,11 +153,11 @@ fn summary(broken: &[&str], features: &[FeatureLine<'_>]) -> String {
         .map(|f| f.feature)
         .collect();
     if broken.len() > of_fences.len() {
-        return format!("ringfence can't enforce here: {} is missing", broken.join(", "));
+        return format!("ringfence can't enforce here; missing: {}", broken.join(", "));
     }
     if !of_fences.is_empty() {
         return format!(
-            "ringfence can enforce here only in part: {} is missing, and fences require it; a first start is refused \
+            "ringfence can enforce here only in part: fences require what is missing ({}); a first start is refused \
              without --allow-partial",
             of_fences.join(", ")
         );
