@@ -369,6 +369,9 @@ pub fn decide<V: View>(view: &V, set: u32, flow: &Flow) -> Decision {
 /// The first step of [`decide`]: what no fence need be asked about.
 #[inline(always)]
 pub fn start<V: View>(view: &V, set: u32, flow: &Flow) -> Start {
+    if flow.flags & flags::SPOOFED != 0 {
+        return Start::Answer(refused(view, set, Reason::Spoofed));
+    }
     if flow.flags & flags::UNREADABLE != 0 {
         return Start::Answer(refused(view, set, Reason::Fault));
     }

@@ -164,10 +164,10 @@ pub enum Counter {
     CgroupUnread = 8,
     /// New cgroups of subjects that the identity table had no room for: left to the agent.
     CgroupUnnamed = 9,
-    /// Packets that a network stack needs to live, let through by their form.
-    StackLife = 10,
     /// Host layer: packets on an interface that is nobody's (any more).
-    NoVeth = 11,
+    NoVeth = 10,
+    /// Packets that a network stack needs to live, let through by their form.
+    StackLife = 11,
 }
 
 impl Counter {
@@ -183,8 +183,8 @@ impl Counter {
         Self::NoImage,
         Self::CgroupUnread,
         Self::CgroupUnnamed,
-        Self::StackLife,
         Self::NoVeth,
+        Self::StackLife,
     ];
 
     /// As metrics and the stream call it.
@@ -201,8 +201,8 @@ impl Counter {
             Self::NoImage => "no_image",
             Self::CgroupUnread => "cgroup_unread",
             Self::CgroupUnnamed => "cgroup_unnamed",
-            Self::StackLife => "stack_life",
             Self::NoVeth => "no_veth",
+            Self::StackLife => "stack_life",
         }
     }
 }

@@ -212,19 +212,6 @@ pub(crate) fn storage(sock: *mut c_void, create: bool) -> Option<&'static mut So
     unsafe { value.cast::<SockState>().as_mut() }
 }
 
-/// Stands in for the storage of a socket that can't have one (`sk_storage` is charged to the socket's option memory,
-/// which its owner can fill up), for one packet or call. Counts it.
-///
-/// A hook can be interrupted by another that takes the same scratch: what is judged is on the stack, or bears its
-/// proof; only the record may then tell of the other flow.
-#[inline(always)]
-pub(crate) fn scratch() -> Option<&'static mut SockState> {
-    count(Counter::NoStorage);
-    let state = lookup(&raw const SCRATCH, &0u32)?;
-    clear(state);
-    Some(state)
-}
-
 /// Writes an element of a map; an error means that the map is full or the element's lock is taken.
 #[inline(always)]
 fn put<M, K, V>(map: *const M, key: &K, value: &V) -> bool {
@@ -273,6 +260,19 @@ pub(crate) fn trace(key: &Trace) -> Option<&'static mut SockState> {
     let blank: &mut SockState = lookup(&raw const BLANK, &0u32)?;
     put(map, key, blank);
     lookup(map, key)
+}
+
+/// Stands in for the storage of a socket that can't have one (`sk_storage` is charged to the socket's option memory,
+/// which its owner can fill up), for one packet or call. Counts it.
+///
+/// A hook can be interrupted by another that takes the same scratch: what is judged is on the stack, or bears its
+/// proof; only the record may then tell of the other flow.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut SockState> {
+    count(Counter::NoStorage);
+    let state = lookup(&raw const SCRATCH, &0u32)?;
+    clear(state);
+    Some(state)
 }
 
 /// One image: fetched once a packet and handed on, so that no packet sees half of two.

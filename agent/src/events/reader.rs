@@ -148,8 +148,8 @@ const fn loss(what: Counter) -> Option<(LostReason, Option<Kind>)> {
         | Counter::NoImage
         | Counter::CgroupUnread
         | Counter::CgroupUnnamed
+        | Counter::NoVeth
         | Counter::StackLife => None,
-        Counter::NoVeth => None,
     }
 }
 

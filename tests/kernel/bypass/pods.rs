@@ -22,6 +22,7 @@ use agent_tests::node::{GATEWAY, Node, POD_LINK, Pod};
 use agent_tests::sniffer::Sniffer;
 use agent_tests::world::World;
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::fate::Arms;
 use crate::policies;
@@ -176,7 +177,7 @@ impl Pods {
             _roots: roots,
             node,
         };
-        if std::env::var_os("RF_NOHOST").is_none() { pods.covered()?; } //pods.covered().context("the host layer does not cover the fenced pod")?;
+        pods.covered().context("the host layer does not cover the fenced pod")?;
         Ok(pods)
     }
 
@@ -185,7 +186,10 @@ impl Pods {
         let link = &self.layered.pod.host_link;
         wait_for("the host layer to cover the fenced pod", COVERED, || {
             let status = self.layered_agent.status()?;
-            Ok(status.to_string().contains(link.as_str()).then_some(()))
+            let interfaces = status.get("interfaces").and_then(Value::as_array).into_iter().flatten();
+            let guard = |it: &Value| it.get("guard").and_then(Value::as_str).is_some_and(|it| it != "None");
+            let mut ours = interfaces.filter(|it| it.get("name").and_then(Value::as_str) == Some(link));
+            Ok(ours.any(guard).then_some(()))
         })
     }
 

@@ -77,6 +77,12 @@ impl Stage {
         self.frame_from(self.pod.address_like(to.ip()), to)
     }
 
+    /// The same from another pod.
+    pub(super) fn frame_of(&self, pod: &Pod, to: SocketAddr) -> Vec<u8> {
+        let packet = Header::new(pod.address_like(to.ip()), to.ip(), UDP).udp((SOURCE_PORT, to.port()), b"x");
+        framed(GATEWAY, pod.mac, &packet)
+    }
+
     /// The same from any source.
     pub(super) fn frame_from(&self, source: IpAddr, to: SocketAddr) -> Vec<u8> {
         let packet = Header::new(source, to.ip(), UDP).udp((SOURCE_PORT, to.port()), b"around the sockets");
