@@ -27,6 +27,8 @@ pub fn name(errno: Errno) -> String {
         Errno::PROTONOSUPPORT => "EPROTONOSUPPORT",
         Errno::MSGSIZE => "EMSGSIZE",
         Errno::NOBUFS => "ENOBUFS",
+        Errno::OPNOTSUPP => "EOPNOTSUPP",
+        Errno::BUSY => "EBUSY",
         Errno::NODEV => "ENODEV",
         Errno::NOPROTOOPT => "ENOPROTOOPT",
         Errno::SOCKTNOSUPPORT => "ESOCKTNOSUPPORT",

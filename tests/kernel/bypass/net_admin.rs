@@ -142,7 +142,7 @@ fn own_nat(stage: &mut Stage) -> Result<Finding> {
 
 /// IPsec needs a transform (ESP, AH or IPComp) to send with.
 fn xfrm(_: &mut Stage) -> Result<Finding> {
-    Ok(Finding::NotHere("no ESP, AH or IPComp in this kernel".into()))
+    Ok(Finding::NotHere("no ESP, AH or IPComp to send with".into()))
 }
 
 /// Does `send` under these rules, and takes them away again.

@@ -168,7 +168,22 @@ fn tunnel_protocols(stage: &mut Stage) -> Result<Finding> {
 fn af_packet(stage: &mut Stage) -> Result<Finding> {
     let pods = stage.pods()?;
     let send = |member: &Member, to: IpAddr| member.frames(vec![member.frame(&member.datagram(to)); TIMES]);
+    spoofed(pods)?;
     past_the_hooks(pods, Aim::v4(110), Aim::v6(0x110), send)
+}
+
+/// Under another pod's address not even an allowed place is reached: nobody could say whose flow it was.
+fn spoofed(pods: &Pods) -> Result<()> {
+    let aim = Aim::v4(112);
+    let arms = pods.only_the_host_layer(aim, |member, to| {
+        let packet = Header::new(pods.open.pod.v4, to, UDP).udp((40_000, 443), b"ringfence");
+        member.frames(vec![member.frame(&packet); TIMES])
+    })?;
+    ensure!(arms.fate()? == Fate::Blocked, "frames under another pod's address: {arms:?}");
+    for to in [aim.forbidden, aim.allowed] {
+        pods.layered_event("the foreign source", |event| event.is_to(to) && event.is("reason", "Spoofed"))?;
+    }
+    Ok(())
 }
 
 /// AF_XDP in copy mode, from a transmit ring.

@@ -109,19 +109,27 @@ fn nested_cgroup(stage: &mut Stage) -> Result<Finding> {
 }
 
 /// The socket is made in a cgroup that then goes away, with the fence's subject in one case and below it in the
-/// other, and is first used afterwards.
+/// other. It is used while the image of before is in force, and again once there is a new one, made without the cgroup.
 fn removed_cgroup(stage: &mut Stage) -> Result<Finding> {
     let subject = stage.take_doomed()?;
     let below = stage.scene.crm.child("below")?;
-    let mut fates = Vec::new();
+    let mut survivors = Vec::new();
     for (what, cgroup) in [("below the subject", below), ("the subject itself", subject)] {
-        let remotes = stage.remotes(Family::V4)?;
-        datagram(&mut stage.unfenced(Profile::None)?, at(remotes.unfenced))?;
-        let mut actor = outlive(stage, cgroup)?;
-        for to in [remotes.forbidden, remotes.allowed] {
-            actor.send_to("s", at(to), BYTES)?;
+        survivors.push((what, outlive(stage, cgroup)?));
+    }
+    let mut fates = Vec::new();
+    for (image, is_new) in [("the old image", false), ("a new image", true)] {
+        if is_new {
+            stage.publish_anew()?;
         }
-        fates.push(stage.arms(&format!("removed-cgroup, {what}"), remotes)?.fate()?);
+        for (what, actor) in &mut survivors {
+            let remotes = stage.remotes(Family::V4)?;
+            datagram(&mut stage.unfenced(Profile::None)?, at(remotes.unfenced))?;
+            for to in [remotes.forbidden, remotes.allowed] {
+                actor.send_to("s", at(to), BYTES)?;
+            }
+            fates.push(stage.arms(&format!("removed-cgroup, {what}, {image}"), remotes)?.fate()?);
+        }
     }
     all(fates)
 }

@@ -15,7 +15,7 @@ use super::fate::{Arms, Fate, Finding};
 use super::pods::Pods;
 use super::sockets::Elder;
 use crate::flows::PORT;
-use crate::policies::{RULE, eea_only, fence};
+use crate::policies::{RULE, eea_only, fence, places};
 use crate::scene::Scene;
 
 /// How long an event may take.
@@ -55,6 +55,7 @@ pub(crate) struct Stage {
     pub(crate) elder: Elder,
     /// A fenced workload whose cgroup is to be removed.
     doomed: Option<Cgroup>,
+    policy: String,
     pub(crate) scene: Scene,
     rows: u8,
     /// Made for the first row that needs it.
@@ -71,7 +72,7 @@ impl Stage {
         let setup = scene.agent()?.policy(&policy)?;
         let agent = setup.start()?;
         let watch = agent.watch(&["--all"])?;
-        Ok(Self { watch, agent, setup, elder, doomed: Some(doomed), scene, rows: 0, pods: None })
+        Ok(Self { watch, agent, setup, elder, doomed: Some(doomed), policy, scene, rows: 0, pods: None })
     }
 
     /// The stage of rows that need network namespaces of the workloads' own.
@@ -104,6 +105,12 @@ impl Stage {
     /// The fenced workload whose cgroup may be removed, once.
     pub(crate) fn take_doomed(&mut self) -> Result<Cgroup> {
         self.doomed.take().context("the doomed cgroup is gone already")
+    }
+
+    /// Puts a new image in force: every socket is judged anew. The fence stays the same; a place is added.
+    pub(crate) fn publish_anew(&self) -> Result<()> {
+        let policy = format!("{}{}", self.policy, places("elsewhere", &[("203.0.113.0/24", "FR")]));
+        self.agent.publish(&self.setup, &policy).map(drop)
     }
 
     /// A process on the internet.

@@ -98,11 +98,11 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             until.as_ref(),
             Duration::from_micros(pause_us),
         )?,
+        Command::Call(call) => calls::make(sockets, call)?,
         Command::Raw(what) => {
             let result = raw::obey(sockets, what)?;
             timed(|| result)
         }
-        Command::Call(call) => calls::make(sockets, call)?,
     })
 }
 

@@ -105,10 +105,10 @@ pub enum Command {
         /// Pause between rounds, microseconds; 0 is none.
         pause_us: u64,
     },
-    /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
-    Raw(Raw),
     /// A call in the kernel's own terms.
     Call(Call),
+    /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
+    Raw(Raw),
 }
 
 impl Command {
