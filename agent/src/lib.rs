@@ -15,6 +15,7 @@ pub mod bpf;
 pub mod cli;
 pub mod config;
 pub mod events;
+pub mod flows;
 pub mod grpc;
 pub mod hostlayer;
 pub mod identity;

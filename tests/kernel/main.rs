@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 mod audit;
+mod birth;
 mod bypass;
 mod degraded;
 mod doctor;
@@ -23,6 +24,7 @@ mod flows;
 mod harness;
 mod host;
 mod hybrid;
+mod live;
 mod load;
 mod observe;
 mod policies;
@@ -57,6 +59,8 @@ fn main() -> ExitCode {
         reload::trials(),
         flip::trials(),
         bypass::trials(),
+        birth::trials(),
+        live::trials(),
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use agent::places::PlaceTable;
 use agent::policy::{CgroupPath, Clock, CompileError, Manifest, PolicySet, Settings, Workload, compile};
-use agent_common::image::{Policy, WORKLOAD_PRESENT, set_flags};
+use agent_common::image::{Policy, WORKLOAD_PRESENT, head_flags, set_flags};
 use agent_common::limits::{FENCES_PER_SET, MAX_WORKLOADS};
 
 use crate::subject::{checked, now, table};
 
 /// A fence around some cgroups.
-fn fence(name: &str, cgroups: &str, rules: &str) -> String {
+pub(crate) fn fence(name: &str, cgroups: &str, rules: &str) -> String {
     format!(
         "apiVersion: ringfence.dev/v1alpha1\nkind: GeoFence\nmetadata: {{name: {name}}}\nspec:\n  mode: Enforce\n  \
          subjects: [{{cgroups: [{cgroups}]}}]\n{rules}"
     )
 }
 
-fn set(documents: &[String]) -> PolicySet {
+pub(crate) fn set(documents: &[String]) -> PolicySet {
     let checked = checked(documents);
     checked.set.unwrap_or_else(|| panic!("{:?}", checked.findings))
 }
@@ -27,7 +27,7 @@ fn workload(id: u32, path: &str) -> Workload {
     Workload { id, path: CgroupPath::parse(path).expect("a path") }
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         generation: 3,
         index_slot: 1,
@@ -73,6 +73,36 @@ fn seventeen_fences_on_one_workload_are_refused_by_name() {
     );
     let mut out = Policy::boxed();
     into(&mut out, &set, &[workload(1, "/other")]).expect("nobody has them");
+}
+
+#[test]
+fn seventeen_fences_that_could_be_meant_for_a_new_cgroup_are_refused_by_name() {
+    let documents: Vec<String> =
+        (0..=FENCES_PER_SET).map(|n| fence(&format!("f{n:02}"), &format!("\"/units/w{n}\""), "")).collect();
+    let below = |path| Settings { watched: vec![workload(50, path)], ..settings() };
+    let compiled = |settings: &Settings, set: &PolicySet| {
+        compile(set, &table(&[]), &set.groups, &[], settings, &mut Policy::boxed()).map(|m| m.sets)
+    };
+    let error = compiled(&below("/units"), &set(&documents)).expect_err("it can't fit").to_string();
+    assert!(error.contains("17 fences could be meant for a new cgroup below /units"), "{error}");
+    assert!(error.contains("f00, f01,") && error.contains("join fences"), "{error}");
+    let sixteen = compiled(&below("/units"), &set(&documents[1..])).expect("16 fit");
+    assert_eq!(sixteen.last().map(|s| s.len()), Some(FENCES_PER_SET));
+    let elsewhere = compiled(&below("/other"), &set(&documents)).expect("none is meant");
+    assert_eq!(elsewhere.len(), 1);
+}
+
+#[test]
+fn what_is_watched_shows_in_the_head_and_has_a_name_of_its_own() {
+    let set = set(&[fence("f", "\"/units/crm\"", "")]);
+    let mut out = Policy::boxed();
+    let watching = Settings { watched: vec![workload(50, "/units")], ..settings() };
+    let workloads = [workload(1, "/units/crm")];
+    let manifest = compile(&set, &table(&[]), &set.groups, &workloads, &watching, &mut out).expect("fits");
+    assert_eq!(out.head.flags & head_flags::WATCHING, head_flags::WATCHING);
+    assert_eq!(manifest.workload(50).map(|w| w.path.as_str()), Some("/units/*"));
+    into(&mut out, &set, &workloads).expect("fits");
+    assert_eq!(out.head.flags & head_flags::WATCHING, 0);
 }
 
 #[test]

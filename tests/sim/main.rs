@@ -4,7 +4,7 @@
 //! types: it knows nothing of images, bits and port classes. [`compared`] holds the two against each other over
 //! random policies and flows; [`properties`] holds the promises that the design makes; [`snapshots`] the messages for
 //! bad documents; [`hostile`] that no input makes the validator panic; [`examples`] that what we show works; [`capacity`] that what does
-//! not fit is refused; [`decide`] the edges that the compiler never reaches; [`files`] and [`explained`] the outside.
+//! not fit is refused; [`strangers`] how cgroups that were not seen yet are judged; [`decide`] the edges that the compiler never reaches; [`files`] and [`explained`] the outside.
 
 mod capacity;
 mod compared;
@@ -18,6 +18,7 @@ mod model;
 mod naive;
 mod properties;
 mod snapshots;
+mod strangers;
 mod subject;
 mod yaml;
 

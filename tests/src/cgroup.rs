@@ -2,7 +2,7 @@
 //! can touch a process that is not the test's.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -140,6 +140,27 @@ impl Cgroup {
             .write(true)
             .open(&procs)
             .with_context(|| format!("cannot open {}", procs.display()))
+    }
+
+    /// Moves a process into it; its sockets stay with the cgroup that they were made in.
+    ///
+    /// # Errors
+    /// The process or the directory is gone.
+    pub fn adopt(&self, pid: u32) -> Result<()> {
+        self.door()?
+            .write_all(pid.to_string().as_bytes())
+            .with_context(|| format!("cannot move process {pid} into {}", self.path.display()))
+    }
+
+    /// Removes the directory, and only that: no member is killed, and sockets of it may live on.
+    ///
+    /// # Errors
+    /// It has members or children.
+    pub fn dissolve(self) -> Result<()> {
+        fs::remove_dir(&self.path).with_context(|| format!("cannot remove {}", self.path.display()))?;
+        // Nothing is left for `drop` to do.
+        std::mem::forget(self);
+        Ok(())
     }
 
     /// The processes in it.

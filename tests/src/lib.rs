@@ -9,7 +9,7 @@
 //! 2. [`cgroup`]: a private cgroup tree; the agent under test attaches there and nowhere higher.
 //! 3. [`actor`]: a workload. A process in a chosen cgroup and namespace that does what it is told, socket
 //!    call by socket call, and answers with errno and time.
-//! 4. [`servers`]: echo over TCP and UDP in the far namespace.
+//! 4. [`servers`]: echo over TCP and UDP in the far namespace; [`peers`]: many connections, and how each ended.
 //! 5. [`sniffer`] with [`frame`]: **the judge**. What arrived at the far end is read from the wire by a
 //!    packet socket, never from a counter of the agent's.
 //! 6. [`agent`] with [`events`]: the `ringfence` binary under test, its status and its event stream.
@@ -33,6 +33,7 @@ pub mod mmdb;
 pub mod netlink;
 pub mod netns;
 pub mod node;
+pub mod peers;
 mod place;
 pub mod servers;
 pub mod sniffer;

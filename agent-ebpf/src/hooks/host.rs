@@ -57,7 +57,7 @@ fn ringfence_host(ctx: TcContext) -> i32 {
     if !decide_only(&image, &mut ask).violation() {
         return NEXT;
     }
-    if is_error && !decide_by_address(&image, &mut ask).violation() {
+    if is_error && may_go_there(&image, &mut ask) {
         return NEXT;
     }
     refuse(&image, ctx.skb.skb, veth, &ask)
@@ -65,12 +65,16 @@ fn ringfence_host(ctx: TcContext) -> i32 {
 
 /// An ICMP error tells of a flow: where that may go, it may. No fence need open ICMP for it.
 #[inline(always)]
-fn decide_by_address(image: &Image, ask: &mut Ask) -> Cached {
+fn may_go_there(image: &Image, ask: &mut Ask) -> bool {
     let protocol = ask.flow.protocol;
     ask.flow.protocol = protocol::UDP;
-    decide_only(image, ask);
+    let may = !decide_only(image, ask).violation();
     ask.flow.protocol = protocol;
-    ask.verdict()
+    if !may {
+        // For the record.
+        decide_only(image, ask);
+    }
+    may
 }
 
 const UNREADABLE: Flow = Flow {

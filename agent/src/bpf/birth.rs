@@ -15,11 +15,14 @@ use aya::programs::{Program, ProgramError, RawTracePoint};
 use thiserror::Error;
 
 use super::btf::{BtfError, offsets};
+use super::features::Feature;
+use super::features::switches::{Switches, UnknownFeature, WITHOUT};
 use super::image::take;
 use super::load::{LoadError, Loaded};
 use crate::policy::CgroupPath;
 
-/// For tests: `watch` does as if the programs did not load, `off` gives up both ways.
+/// For tests: `off` gives up both ways, so that the leak which they close can be seen. ([`WITHOUT`] `=birth` takes the
+/// first away.)
 pub const SWITCH: &str = "RINGFENCE_BIRTH";
 
 /// A tracepoint and its program.
@@ -101,21 +104,20 @@ enum Missing {
     NoProgram(&'static str),
     #[error("raw_tp/{name}: {source} (it needs CAP_BPF and CAP_PERFMON)")]
     Refused { name: &'static str, source: Box<ProgramError> },
-    #[error("{SWITCH}=watch")]
-    Told,
+    #[error(transparent)]
+    Switches(#[from] UnknownFeature),
+    #[error("it was switched off by {WITHOUT}")]
+    SwitchedOff,
 }
 
 /// Loads and attaches what there is to be had; `real_paths`: the agent sees cgroup paths as the kernel does.
 ///
 /// Before the first policy is published: there must be no moment between the two.
 pub fn attach(ebpf: &mut Ebpf, real_paths: bool, programs: &mut Vec<Loaded>) -> Birth {
-    let told = std::env::var(SWITCH).unwrap_or_default();
-    let done = match told.as_str() {
-        "off" => return Birth::Off,
-        "watch" => Err(Missing::Told),
-        _ => try_attach(ebpf, real_paths),
-    };
-    match done {
+    if std::env::var_os(SWITCH).is_some_and(|value| value == "off") {
+        return Birth::Off;
+    }
+    match try_attach(ebpf, real_paths) {
         Ok(loaded) => {
             programs.extend(loaded);
             Birth::Kernel
@@ -128,6 +130,9 @@ pub fn attach(ebpf: &mut Ebpf, real_paths: bool, programs: &mut Vec<Loaded>) -> 
 }
 
 fn try_attach(ebpf: &mut Ebpf, real_paths: bool) -> Result<Vec<Loaded>, Missing> {
+    if Switches::from_environment()?.without(Feature::Birth) {
+        return Err(Missing::SwitchedOff);
+    }
     if !real_paths {
         return Err(Missing::Namespace);
     }

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod image;
 pub mod load;
 pub mod object;
+pub mod storage;
 mod strict;
 mod sys;
 pub mod verified;

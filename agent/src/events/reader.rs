@@ -17,6 +17,7 @@ use super::model::words::{Kind, LostReason};
 use super::model::{Body, Event};
 use crate::bpf::image::KernelCounters;
 use crate::bpf::load::KernelLog;
+use crate::flows::Witness;
 
 /// The flow ring does not wake anybody; it is looked at this often. It holds 2 MiB: 11,900 events.
 const LOOK: Duration = Duration::from_millis(20);
@@ -48,6 +49,8 @@ pub struct Reader {
     enricher: Enricher,
     hub: Arc<Hub>,
     counts: Arc<ReaderCounts>,
+    /// Wants to know which blocked flows the kernel told of.
+    witness: Option<Arc<Witness>>,
     announced: [u64; Counter::ALL.len()],
     undecodable: u64,
     batch: Vec<Event>,
@@ -67,7 +70,26 @@ impl Reader {
     ) -> Self {
         let announced = [0; Counter::ALL.len()];
         let batch = Vec::with_capacity(BATCH);
-        Self { violations, flows, kernel, logs, enricher, hub, counts, announced, undecodable: 0, batch }
+        Self {
+            violations,
+            flows,
+            kernel,
+            logs,
+            enricher,
+            hub,
+            counts,
+            witness: None,
+            announced,
+            undecodable: 0,
+            batch,
+        }
+    }
+
+    /// Shows every event to `witness` too.
+    #[must_use]
+    pub fn watched_by(mut self, witness: Option<Arc<Witness>>) -> Self {
+        self.witness = witness;
+        self
     }
 
     /// Reads until told to stop, then what is left.
@@ -90,12 +112,17 @@ impl Reader {
     fn drain(&mut self) {
         self.enricher.refresh();
         loop {
-            let violations = take(&mut self.violations, &mut self.enricher, &mut self.batch, &self.counts);
-            let flows = take(&mut self.flows, &mut self.enricher, &mut self.batch, &self.counts);
+            let witness = self.witness.as_deref();
+            let violations =
+                take(&mut self.violations, &mut self.enricher, &mut self.batch, &self.counts, witness);
+            let flows = take(&mut self.flows, &mut self.enricher, &mut self.batch, &self.counts, None);
             if !self.batch.is_empty() {
                 let events = self.batch.len() as u64;
                 self.hub.publish_all(self.batch.drain(..));
                 self.counts.published.fetch_add(events, Ordering::Relaxed);
+            }
+            if let (Some(witness), false) = (witness, violations) {
+                witness.emptied();
             }
             if !violations && !flows {
                 return;
@@ -167,13 +194,19 @@ fn take(
     enricher: &mut Enricher,
     batch: &mut Vec<Event>,
     counts: &ReaderCounts,
+    witness: Option<&Witness>,
 ) -> bool {
     let mut taken = 0;
     while taken < BATCH {
         let Some(record) = ring.next() else { break };
         taken += 1;
         match wire::Event::decode(&record) {
-            Ok(event) => batch.push(enricher.enrich(&event)),
+            Ok(event) => {
+                if let Some(witness) = witness {
+                    witness.saw(&event);
+                }
+                batch.push(enricher.enrich(&event));
+            }
             Err(error) => {
                 counts.undecodable.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, "a record of the kernel does not decode");

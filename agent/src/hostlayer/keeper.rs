@@ -60,6 +60,8 @@ pub struct Keeper {
     guards: BTreeMap<u32, Attached>,
     /// Strangers of the last look.
     strangers: BTreeMap<Netns, u32>,
+    /// What earlier agents left is gone.
+    is_swept: bool,
     /// Fences that required it and did not have it, after the last look.
     lacking: BTreeSet<Arc<str>>,
 }
@@ -89,6 +91,7 @@ impl Keeper {
             report: Arc::default(),
             guards: BTreeMap::new(),
             strangers: BTreeMap::new(),
+            is_swept: false,
             lacking: BTreeSet::new(),
         })
     }
@@ -131,7 +134,7 @@ impl Keeper {
         let Some(now) = self.history.now() else { return Ok(()) };
         let subjects = subjects(&now);
         let fenced: BTreeSet<u32> = subjects.iter().filter(|s| s.is_fenced).map(|s| s.id).collect();
-        if fenced.is_empty() {
+        if fenced.is_empty() && self.is_swept {
             self.settle(&[], &now)?;
             self.tell(&[], &now);
             return Ok(());
@@ -155,6 +158,7 @@ impl Keeper {
         self.strangers = census.strangers.clone();
         self.forget_the_dead(&links);
         self.settle(&seats, &now)?;
+        self.sweep(&seats, &links)?;
         for seat in &mut seats {
             self.guard(seat, &now)?;
         }
@@ -205,6 +209,21 @@ impl Keeper {
             self.release(index)?;
         }
         self.maps.announce(wanted.len())?;
+        Ok(())
+    }
+
+    /// Once: takes filters away that an agent left whose maps we do not have.
+    fn sweep(&mut self, seats: &[Seat], links: &[Link]) -> Result<(), LookError> {
+        if self.is_swept {
+            return Ok(());
+        }
+        let is_wanted = |index: u32| seats.iter().any(|s| s.guard.iter().any(|t| t.index == index));
+        for link in links.iter().filter(|l| l.kind == "veth" && !is_wanted(l.index)) {
+            if clsact::detach(&mut self.netlink, link.index)? {
+                tracing::info!(interface = link.name, "host layer: a filter of an earlier agent is removed");
+            }
+        }
+        self.is_swept = true;
         Ok(())
     }
 

@@ -13,7 +13,7 @@
 
 mod attributes;
 mod census;
-mod clsact;
+pub mod clsact;
 pub mod guard;
 pub mod keeper;
 mod netlink;

@@ -2,7 +2,7 @@
 //!
 //! A cgroup's id is its directory's inode number, and what `bpf_get_current_cgroup_id` returns.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -19,8 +19,8 @@ use crate::policy::CgroupPath;
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 /// Inode number of the root of the whole hierarchy; in a cgroup namespace the mount's root has another.
 const ROOT_INODE: u64 = 1;
-/// Names kept, those of cgroups that are gone among them: late events shall still have one.
-const NAMES: usize = 65_536;
+/// Names kept before those of cgroups that are gone are let go, oldest first: late events shall still have one.
+const NAMES: usize = 16_384;
 
 /// Why cgroups can't be used.
 #[derive(Debug, Error)]
@@ -62,7 +62,15 @@ pub type Child = (Option<String>, u64);
 pub struct CgroupFs {
     mount: PathBuf,
     is_root: bool,
-    names: Mutex<HashMap<u64, Arc<str>>>,
+    names: Mutex<Names>,
+}
+
+/// The names of cgroups by id, and so by age.
+#[derive(Debug)]
+struct Names {
+    by_id: BTreeMap<u64, Arc<str>>,
+    /// When to look which are gone.
+    limit: usize,
 }
 
 pub(super) fn is_cgroup2(path: &Path) -> bool {
@@ -91,7 +99,7 @@ impl CgroupFs {
             mount = parent.to_owned();
         }
         let inode = fs::metadata(&mount).map_err(io_error("read", &mount))?.ino();
-        Ok((Self { mount, is_root: inode == ROOT_INODE, names: Mutex::new(HashMap::new()) }, root))
+        Ok((Self { mount, is_root: inode == ROOT_INODE, names: Mutex::new(Names::default()) }, root))
     }
 
     /// Where it is mounted.
@@ -168,7 +176,7 @@ impl CgroupFs {
     /// The path of a cgroup id, also of one that is gone if it was seen before.
     #[must_use]
     pub fn path_of(&self, id: u64) -> Option<Arc<str>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).by_id.get(&id).cloned()
     }
 
     /// Reads the names of a directory and all below it. What vanishes meanwhile is left out.
@@ -187,12 +195,35 @@ impl CgroupFs {
 
     fn keep(&self, id: u64, name: &str) {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.len() >= NAMES {
-            names.clear();
+        if names.by_id.get(&id).is_some_and(|known| **known == *name) {
+            return;
         }
-        if names.get(&id).is_none_or(|known| **known != *name) {
-            names.insert(id, Arc::from(name));
+        names.by_id.insert(id, Arc::from(name));
+        if names.by_id.len() > names.limit {
+            names.thin(|id, name| {
+                let directory = self.mount.join(name.trim_start_matches('/'));
+                fs::metadata(directory).is_ok_and(|m| m.ino() == id)
+            });
         }
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { by_id: BTreeMap::new(), limit: NAMES }
+    }
+}
+
+impl Names {
+    /// Lets a quarter go: the oldest that are not `live`. Those that are stay, however many.
+    fn thin(&mut self, live: impl Fn(u64, &str) -> bool) {
+        let mut spare = self.by_id.len() / 4;
+        self.by_id.retain(|id, name| {
+            let gone = spare > 0 && !live(*id, name);
+            spare -= usize::from(gone);
+            !gone
+        });
+        self.limit = NAMES.max(self.by_id.len() / 4 * 5);
     }
 }
 
@@ -213,7 +244,7 @@ fn default_mount() -> Result<PathBuf, CgroupError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CgroupError, CgroupFs};
+    use super::{CgroupError, CgroupFs, NAMES, Names};
 
     #[test]
     fn a_directory_of_another_file_system_is_refused_with_the_mend() {
@@ -228,5 +259,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = CgroupFs::find(Some(&dir.path().join("gone"))).unwrap_err();
         assert!(error.to_string().contains("gone"), "{error}");
+    }
+
+    #[test]
+    fn old_names_of_gone_cgroups_are_let_go_and_no_live_one_is() {
+        let mut names = Names::default();
+        let total = NAMES as u64 + 4;
+        for id in 0..total {
+            names.by_id.insert(id, format!("/{id}").into());
+        }
+        // Every other one of the older half lives, and all of the younger.
+        let live = |id: u64| id % 2 == 0 || id > total / 2;
+        names.thin(|id, _| live(id));
+        assert!((0..total).filter(|id| live(*id)).all(|id| names.by_id.contains_key(&id)));
+        assert_eq!(names.by_id.len() as u64, total - total / 4);
+        names.thin(|_, _| true);
+        assert_eq!(names.by_id.len() as u64, total - total / 4);
+        assert!(names.limit >= NAMES);
     }
 }

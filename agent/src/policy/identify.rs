@@ -51,8 +51,9 @@ impl Roll {
 
     /// Whether a subject lies below a path.
     fn has_below(&self, path: &CgroupPath) -> bool {
-        // Paths below it come right after it, but for names with a character before `/` after the same beginning.
-        self.subjects.range(path..).skip_while(|(p, _)| *p == path).any(|(p, _)| path.holds(p))
+        // All that begin alike come right after it.
+        let alike = self.subjects.range(path..).take_while(|(p, _)| p.as_str().starts_with(path.as_str()));
+        alike.skip(usize::from(self.subjects.contains_key(path))).any(|(p, _)| path.holds(p))
     }
 }
 

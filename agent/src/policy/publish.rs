@@ -232,15 +232,17 @@ impl Publisher {
         Ok((index, Places { table, usage, ranges: ranges.into() }))
     }
 
-    /// Cgroups came or went (all are looked at without paths); sockets then find their identity anew.
+    /// Cgroups came or went (all are looked at without paths); sockets then find their identity anew. True if one of a
+    /// subject came.
     ///
     /// # Errors
     /// What could be done is done.
-    pub fn follow_cgroups(&mut self, touched: &[PathBuf]) -> Result<(), PublicationError> {
-        if self.identities.follow(touched)? {
+    pub fn follow_cgroups(&mut self, touched: &[PathBuf]) -> Result<bool, PublicationError> {
+        let appeared = self.identities.follow(touched)?;
+        if appeared {
             self.maps.bump_epoch()?;
         }
-        Ok(())
+        Ok(appeared)
     }
 
     /// What is in force.

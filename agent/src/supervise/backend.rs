@@ -20,6 +20,7 @@ use crate::events::enrich::{mode, place};
 use crate::events::model::flow::FenceOutcome;
 use crate::events::model::words::{LostReason, Mode, Reason, State, Verdict};
 use crate::events::reader::ReaderCounts;
+use crate::flows::Problems;
 use crate::grpc::backend::{
     AgentStatus, Backend, DataSet, Document, Explanation, FenceList, FenceSummary, Finding, FindingLevel,
     LookupAnswer, LostCount, ProgramStatus, Question, StopCounts, UnknownJurisdiction, Validation,
@@ -29,7 +30,7 @@ use crate::places::{COUNTRY_NOTICE, Found, Groups, Layer};
 use crate::policy::explain::{self, explain};
 use crate::policy::host_view::HostView;
 use crate::policy::in_force::{History, InForce};
-use crate::policy::lacks::Lacks;
+use crate::policy::lacks::{Lacks, Missing};
 use crate::policy::schema::Subject;
 use crate::policy::source::SourceFile;
 use crate::policy::target::Target;
@@ -47,6 +48,7 @@ pub(super) struct AgentBackend {
     started: Timestamp,
     builtin_db: bool,
     errno: u32,
+    flows: Option<Arc<Problems>>,
 }
 
 impl AgentBackend {
@@ -58,7 +60,6 @@ impl AgentBackend {
         counts: Arc<ReaderCounts>,
         programs: Vec<Loaded>,
         birth: Birth,
-        host_layer: Arc<Report>,
     ) -> Self {
         Self {
             history,
@@ -66,16 +67,35 @@ impl AgentBackend {
             counts,
             programs,
             birth,
-            host_layer,
+            host_layer: Arc::default(),
             root: root.display().to_string(),
             started: Timestamp::now(),
             builtin_db: config.data.country_db.is_none(),
             errno: config.knobs.errno,
+            flows: None,
         }
+    }
+
+    /// Says in its status what keeps flows from being ended.
+    pub(super) fn ending_flows(mut self, problems: Option<Arc<Problems>>) -> Self {
+        self.flows = problems;
+        self
+    }
+
+    /// With what the host layer says of its interfaces.
+    pub(super) fn guarding(mut self, host_layer: Arc<Report>) -> Self {
+        self.host_layer = host_layer;
+        self
     }
 
     fn now(&self) -> Option<Arc<InForce>> {
         self.history.now()
+    }
+
+    fn details(&self, missing: &[Missing], now: Option<&InForce>) -> Vec<String> {
+        let missing = missing.iter().map(ToString::to_string);
+        let warnings = now.into_iter().flat_map(|f| f.manifest.table.warnings.iter().cloned());
+        missing.chain(warnings).chain(self.flows.iter().flat_map(|f| f.now())).collect()
     }
 
     fn stops(&self) -> Vec<StopCounts> {
@@ -132,11 +152,10 @@ impl Backend for AgentBackend {
             (Some(_), true) => State::Ready,
             (Some(_), false) => State::Degraded,
         };
-        let warnings = now.iter().flat_map(|f| f.manifest.table.warnings.iter().cloned());
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             state,
-            details: missing.iter().map(ToString::to_string).chain(warnings).collect(),
+            details: self.details(&missing, now.as_deref()),
             started: self.started,
             cgroup_root: self.root.clone(),
             generation: self.generation(),

@@ -14,6 +14,7 @@ use crate::events::hub::Hub;
 use crate::events::model::notice::{FenceRef, NodeState, PolicyChange};
 use crate::events::model::words::{PolicyOutcome, State};
 use crate::events::model::{Body, Event};
+use crate::flows::Asker;
 use crate::hostlayer::wait::Waker;
 use crate::identity::cgroups::CgroupFs;
 use crate::places::Groups;
@@ -58,6 +59,8 @@ pub(super) struct Engine {
     clock: Clock,
     next_boundary: Option<Timestamp>,
     looked: Instant,
+    /// Ends flows that are now blocked.
+    flows: Option<Asker>,
     /// Who else looks when something changed.
     host_layer: Option<Waker>,
 }
@@ -90,6 +93,7 @@ impl Engine {
             clock: Clock::read(),
             next_boundary: None,
             looked: Instant::now(),
+            flows: None,
             host_layer: None,
         })
     }
@@ -100,9 +104,17 @@ impl Engine {
     }
 
     fn wake(&self) {
-        if let Some(waker) = &self.host_layer {
-            waker.wake();
-        }
+        self.host_layer.iter().for_each(Waker::wake);
+    }
+
+    /// Has flows ended that a publication blocks.
+    pub(super) fn ending_flows(mut self, flows: Option<Asker>) -> Self {
+        self.flows = flows;
+        self
+    }
+
+    fn end_flows(&self) {
+        self.flows.iter().for_each(Asker::ask);
     }
 
     /// The first image: from the files, else from the last good documents, else not at all.
@@ -243,6 +255,7 @@ impl Engine {
             tracing::warn!("{warning}");
         }
         self.tell(PolicyOutcome::Published, self.keep(files));
+        self.end_flows();
         Ok(())
     }
 
@@ -271,8 +284,11 @@ impl Engine {
         for path in paths {
             self.cgroups.scan(path);
         }
-        if let Err(error) = self.publisher.follow_cgroups(paths) {
-            tracing::error!(%error, cgroup = %self.root.display(), "following cgroups");
+        match self.publisher.follow_cgroups(paths) {
+            // Its programs may have opened flows before it was known.
+            Ok(true) => self.end_flows(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, cgroup = %self.root.display(), "following cgroups"),
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod backend;
 mod engine;
+mod flows;
 mod guarding;
 mod readiness;
 mod watcher;
@@ -42,6 +43,7 @@ use crate::events::model::notice::NodeState;
 use crate::events::model::words::State;
 use crate::events::model::{Body, Event};
 use crate::events::reader::{Reader, ReaderCounts};
+use crate::flows::Flows;
 use crate::grpc::backend::Backend;
 use crate::grpc::server::serve;
 use crate::grpc::socket::AgentSocket;
@@ -83,6 +85,14 @@ pub fn run(config: &Config) -> Result<()> {
         Identities::new(IdentityMaps::take(&mut ebpf)?, Arc::clone(&cgroups), top, birth.clone());
     let history = Arc::new(History::default());
     let publisher = Publisher::new(maps, identities, Arc::clone(&history), config.data.clone(), config.knobs);
+    let (flows, asker) = flows::prepare(
+        config,
+        &ebpf,
+        (Arc::clone(&history), Arc::clone(&cgroups), Arc::clone(&lacks)),
+        &root,
+        Arc::clone(&hub),
+    )?
+    .unzip();
     let mut engine = Engine::new(
         config,
         publisher,
@@ -90,14 +100,16 @@ pub fn run(config: &Config) -> Result<()> {
         Arc::clone(&cgroups),
         root.clone(),
         Arc::clone(&lacks),
-    )?;
+    )?
+    .ending_flows(asker);
     engine.start()?;
     let missing = engine.first_missing().to_vec();
     readiness::check_requirements(&missing, config.allow_partial)?;
 
     let counts = Arc::new(ReaderCounts::default());
     let enricher = Enricher::new(Arc::clone(&history), Arc::clone(&cgroups), Arc::clone(&lacks));
-    let reader = reader(&mut ebpf, counters, enricher, &hub, &counts)?;
+    let reader =
+        reader(&mut ebpf, counters, enricher, &hub, &counts)?.watched_by(flows.as_ref().map(Flows::witness));
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
     let reading = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run(&told))?;
@@ -112,16 +124,12 @@ pub fn run(config: &Config) -> Result<()> {
     let watching = watcher::watch(config, &root, &sender)?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
-    let backend: Arc<dyn Backend> = Arc::new(AgentBackend::new(
-        config,
-        &root,
-        history,
-        lacks,
-        counts,
-        programs,
-        birth,
-        guarding.report(),
-    ));
+    let problems = flows.as_ref().map(Flows::problems);
+    let backend = AgentBackend::new(config, &root, history, lacks, counts, programs, birth)
+        .ending_flows(problems)
+        .guarding(guarding.report());
+    let backend: Arc<dyn Backend> = Arc::new(backend);
+    let ending = flows.map(|f| flows::start(f, Arc::clone(&hub), Arc::clone(&backend))).transpose()?;
     hub.publish(state_event(&missing, backend.generation()));
     let served = runtime.block_on(async {
         let asked = shutdown()?;
@@ -141,6 +149,7 @@ pub fn run(config: &Config) -> Result<()> {
         bail!("the policy engine panicked; this is a fault of the agent, please report it");
     }
     guarding.end()?;
+    flows::join(ending)?;
     drop(ebpf);
     stop.store(true, Ordering::Release);
     if reading.join().is_err() {

@@ -30,7 +30,9 @@ pub(super) fn reports_and_lets_pass() -> Result<Outcome> {
     let events = watch.events();
     let twice = events.iter().find(|event| event.is("hook", "Host") && event.is_to(by_socket.ip()));
     ensure!(twice.is_none(), "the socket's flow was reported by the host layer too: {twice:?}");
-    let opened = events.iter().filter(|e| e.is("hook", "Host") && e.is_to(to.ip()) && e.is("phase", "Open"));
+    let opened = events.iter().filter(|e| {
+        e.is("hook", "Host") && e.is_to(to.ip()) && e.is("phase", "Open") && e.is("protocol", "udp")
+    });
     let opened: Vec<_> = opened.collect();
     ensure!(opened.len() == 1, "the frames are one flow, but: {opened:?}");
     Ok(Outcome::Passed)

@@ -23,7 +23,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     }
     for (kind, name, passes) in kinds::KINDS {
         let claim = if passes { "passes" } else { "is_stopped" };
-        all.push(trial(Place::Host, format!("host::{name}_{claim}"), move || kinds::foreign(kind, name, passes)));
+        all.push(trial(Place::Host, format!("host::{name}_{claim}"), move || {
+            kinds::foreign(kind, name, passes)
+        }));
     }
     let more: [(&str, fn() -> Result<Outcome>); 9] = [
         ("a_source_that_is_not_the_pods_is_stopped", frames::spoofed),
@@ -33,7 +35,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("an_accepted_connection_is_answered_and_a_forged_segment_is_not_sent", sockets::accepted),
         ("an_audit_fence_lets_frames_pass_and_reports_them_once", audit::reports_and_lets_pass),
         ("a_new_pod_is_guarded_and_finds_its_neighbours", covers::a_new_pod),
-        ("a_shared_namespace_is_not_guarded_and_a_fence_that_requires_it_is_degraded", covers::a_shared_namespace),
+        (
+            "a_shared_namespace_is_not_guarded_and_a_fence_that_requires_it_is_degraded",
+            covers::a_shared_namespace,
+        ),
         ("a_workload_on_the_hosts_network_is_said_to_have_no_interface", covers::the_hosts_network),
     ];
     all.extend(more.map(|(name, test)| trial(Place::Host, format!("host::{name}"), test)));

@@ -11,7 +11,9 @@ use agent_tests::node::GATEWAY;
 use agent_tests::sockaddr;
 use anyhow::{Context, Result, ensure};
 use rustix::net::sockopt::{Timeout, set_ip_freebind, set_socket_timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with,
+};
 
 use super::stage::{FRAMES, SOON, Stage, hand_over, target};
 use crate::flows::{Address, Destination, Flow, PORT, must_echo, shapes};
@@ -46,15 +48,24 @@ pub(super) fn fragments() -> Result<Outcome> {
     let stage = Stage::new()?;
     let mut crm = stage.actor()?;
     let to = target(Address::V4, Destination::Allowed);
-    let policy = stage.policy("Enforce", "").replace("jurisdictions: [EEA]", "jurisdictions: [EEA], ports: [443]");
+    let policy =
+        stage.policy("Enforce", "").replace("jurisdictions: [EEA]", "jurisdictions: [EEA], ports: [443]");
     ensure!(policy.contains("ports"), "the rule has no ports: {policy}");
     let setup = stage.agent("auto")?.policy(&policy)?;
     let agent = setup.start()?;
-    ensure!(crm.open("long", agent_tests::actor::Family::V4, agent_tests::actor::Kind::Udp)?.is_done(), "no socket");
+    ensure!(
+        crm.open("long", agent_tests::actor::Family::V4, agent_tests::actor::Kind::Udp)?.is_done(),
+        "no socket"
+    );
     let sent = crm.send_to("long", to, LONG)?;
     ensure!(sent.is_done(), "a long datagram was not sent: {:?}", sent.outcome);
     let echo = crm.receive("long", SOON)?;
-    ensure!(echo.is_done() && echo.bytes > 0, "a long datagram got no echo: {:?}\n{}", echo.outcome, agent.said());
+    ensure!(
+        echo.is_done() && echo.bytes > 0,
+        "a long datagram got no echo: {:?}\n{}",
+        echo.outcome,
+        agent.said()
+    );
 
     // A piece that egress did not see: to the same place, but nothing vouches for it.
     let elsewhere = SocketAddr::new(Ipv4Addr::new(46, 4, 10, 77).into(), PORT);
@@ -80,28 +91,37 @@ pub(super) fn accepted() -> Result<Outcome> {
     let client = SocketAddr::new(peer, CLIENT);
     let connection = dial(&stage, client, served)
         .with_context(|| format!("an accepted connection does not work\n{}", agent.said()))?;
-    let accepted = crm.call(Call::Accept { name: "served".into(), connection: "c".into(), limit_ms: 5_000 })?;
+    let accepted =
+        crm.call(Call::Accept { name: "served".into(), connection: "c".into(), limit_ms: 5_000 })?;
     ensure!(accepted.is_done(), "accept: {:?}", accepted.outcome);
     ensure!(crm.send("c", 100)?.is_done(), "the accepted socket may not send");
     let mut buffer = [0; 256];
-    let (answer, _) = recv(&connection, &mut buffer, RecvFlags::empty()).context("no answer from the workload")?;
+    let (answer, _) =
+        recv(&connection, &mut buffer, RecvFlags::empty()).context("no answer from the workload")?;
     ensure!(answer == 100, "{answer} of 100 bytes were answered");
     send(&connection, b"more", SendFlags::empty())?;
 
     // Another port of the same peer: no socket of the workload's ever talked to it.
     let forged = SocketAddr::new(peer, CLIENT + 1);
-    let frame = framed(GATEWAY, stage.pod.mac, &Header::new(stage.pod.v4, peer, TCP).packet(&segment(SERVED, forged.port())));
+    let frame = framed(
+        GATEWAY,
+        stage.pod.mac,
+        &Header::new(stage.pod.v4, peer, TCP).packet(&segment(SERVED, forged.port())),
+    );
     let before = stage.sniffer.frames_of(TCP, forged)?.frames;
     hand_over(&mut crm, &frame)?;
     let arrived = stage.sniffer.frames_of(TCP, forged)?.frames - before;
     ensure!(arrived == 0, "{arrived} of {FRAMES} forged segments arrived");
     let watch = agent.watch(&["--all"])?;
     watch.wait_for("the forged segments' violation", SOON, |event| {
-        event.is("hook", "Host") && event.is_to(peer) && event.number("port") == Some(u64::from(forged.port()))
+        event.is("hook", "Host")
+            && event.is_to(peer)
+            && event.number("port") == Some(u64::from(forged.port()))
     })?;
-    let wrong = watch.events().into_iter().find(|event| {
-        event.is("hook", "Host") && event.number("port") == Some(u64::from(CLIENT))
-    });
+    let wrong = watch
+        .events()
+        .into_iter()
+        .find(|event| event.is("hook", "Host") && event.number("port") == Some(u64::from(CLIENT)));
     ensure!(wrong.is_none(), "the host layer refused the accepted connection: {wrong:?}");
 
     // The mutant: judged by address, the peer's next connection is not answered.

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead, Write, stdin, stdout};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -19,7 +20,9 @@ use rustix::net::{
 };
 
 use super::Profile;
-use super::protocol::{Answer, Command, Family, Kind, Outcome, Repeat};
+use super::births::birth;
+use super::herd::Herds;
+use super::protocol::{Answer, Command, Family, HERD_TALLY, Kind, Outcome, Repeat};
 use super::raw;
 use crate::errno;
 
@@ -43,11 +46,11 @@ pub(super) fn serve(profile: &OsStr) -> i32 {
 }
 
 fn converse() -> Result<()> {
-    let mut sockets = HashMap::new();
+    let (mut sockets, mut herds) = (HashMap::new(), Herds::default());
     for line in stdin().lock().lines() {
         let line = line?;
         let command: Command = serde_json::from_str(&line).with_context(|| format!("command {line}"))?;
-        let answer = obey(&mut sockets, command)?;
+        let answer = obey(&mut sockets, &mut herds, command)?;
         let mut out = stdout().lock();
         serde_json::to_writer(&mut out, &answer)?;
         out.write_all(b"\n")?;
@@ -56,7 +59,7 @@ fn converse() -> Result<()> {
     Ok(())
 }
 
-fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answer> {
+fn obey(sockets: &mut HashMap<String, OwnedFd>, herds: &mut Herds, command: Command) -> Result<Answer> {
     Ok(match command {
         Command::Identify => identify()?,
         Command::Open { name, family, kind } => timed(|| {
@@ -90,6 +93,17 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, command: Command) -> Result<Answ
             sockets.remove(&name);
             Ok(0)
         }),
+        Command::Births { parent, names, to, every_us } => births(&parent, &names, to, every_us)?,
+        Command::OpenHerd { name, kind, to, count } => counted(herds.open(name, kind, &to, count)?),
+        Command::ListenHerd { name, port, count } => {
+            herds.listen(name, port, count)?;
+            timed(|| Ok(0))
+        }
+        Command::AcceptHerd { name, count } => counted(herds.accept(name, count)?),
+        Command::SendHerd { name, bytes } => counted(herds.send(&name, bytes)?),
+        Command::ReceiveHerd { name, limit_ms } => {
+            counted(herds.receive(&name, Duration::from_millis(limit_ms))?)
+        }
         Command::Load { what, to, for_ms, rounds, until, pause_us } => load(
             what,
             &to,
@@ -119,7 +133,7 @@ fn limit(socket: &OwnedFd, which: Timeout, limit: Duration) -> Result<()> {
     set_socket_timeout(socket, which, Some(limit.max(Duration::from_millis(1)))).context("socket time limit")
 }
 
-fn open(family: Family, kind: Kind) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open(family: Family, kind: Kind) -> rustix::io::Result<OwnedFd> {
     let domain = match family {
         Family::V4 => AddressFamily::INET,
         Family::V6 => AddressFamily::INET6,
@@ -152,6 +166,10 @@ fn timed(call: impl FnOnce() -> rustix::io::Result<usize>) -> Answer {
         tally: BTreeMap::new(),
         each_micros: Vec::new(),
     }
+}
+
+fn counted(tally: BTreeMap<String, u64>) -> Answer {
+    Answer { tally: BTreeMap::from([(HERD_TALLY.to_owned(), tally)]), ..timed(|| Ok(0)) }
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -202,6 +220,22 @@ fn load(
     }
     let tally = to.iter().zip(tallies).map(|(target, of)| (target.to_string(), named_tally(of))).collect();
     Ok(Answer { tally, each_micros, micros: micros(start.elapsed()), ..last })
+}
+
+fn births(parent: &Path, names: &[String], to: SocketAddr, every_us: u64) -> Result<Answer> {
+    let start = Instant::now();
+    let mut tally: HashMap<Outcome, u64> = HashMap::new();
+    let mut each_micros = Vec::new();
+    for (number, name) in (0..).zip(names) {
+        // This is the pace of the test, not a wait for something.
+        let due = start + Duration::from_micros(every_us) * number;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let birth = birth(&parent.join(name), to)?;
+        *tally.entry(birth.outcome).or_default() += 1;
+        each_micros.push(micros(birth.took));
+    }
+    let tally = BTreeMap::from([(to.to_string(), named_tally(tally))]);
+    Ok(Answer { tally, each_micros, micros: micros(start.elapsed()), ..timed(|| Ok(0)) })
 }
 
 fn named_tally(of: HashMap<Outcome, u64>) -> BTreeMap<String, u64> {

@@ -6,8 +6,10 @@
 //! JSON lines over pipes. Sockets stay open between commands and have names, so that a test can open one
 //! before a fence exists and use it afterwards.
 
+mod births;
 mod calls;
 mod child;
+mod herd;
 mod profile;
 mod protocol;
 mod raw;

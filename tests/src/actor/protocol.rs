@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,47 @@ pub enum Command {
         /// TCP ends with a reset (`SO_LINGER` 0), so that no frame of it follows later.
         reset: bool,
     },
+    /// Opens `count` sockets under one name and connects them to the addresses of `to` in turn. Tally by outcome.
+    OpenHerd {
+        /// Name for later commands.
+        name: String,
+        /// Type.
+        kind: Kind,
+        /// Remote addresses.
+        to: Vec<SocketAddr>,
+        /// How many.
+        count: usize,
+    },
+    /// Listens on a port of every address under the name, with `count` places; [`Command::AcceptHerd`] takes them.
+    ListenHerd {
+        /// Name for later commands.
+        name: String,
+        /// Port.
+        port: u16,
+        /// How many connections may wait.
+        count: usize,
+    },
+    /// Accepts `count` TCP connections that somebody opens within 30 s. Tally by outcome.
+    AcceptHerd {
+        /// Name of the listener, and of the connections.
+        name: String,
+        /// How many.
+        count: usize,
+    },
+    /// `send` on each socket of a herd, without waiting for room. Tally by outcome.
+    SendHerd {
+        /// Which herd.
+        name: String,
+        /// How many bytes each.
+        bytes: usize,
+    },
+    /// `recv` on each socket of a herd, one after the other; a stream's end is `end`. Tally by outcome.
+    ReceiveHerd {
+        /// Which herd.
+        name: String,
+        /// Time limit of all together, milliseconds. What has nothing to read then is EAGAIN.
+        limit_ms: u64,
+    },
     /// The same thing to every address of `to` in turn, until the time is over or one outcome was
     /// `until`.
     Load {
@@ -104,6 +146,18 @@ pub enum Command {
         until: Option<Outcome>,
         /// Pause between rounds, microseconds; 0 is none.
         pause_us: u64,
+    },
+    /// Below the cgroup `parent`, one after the other: a cgroup is made, a process born in it sends one datagram at
+    /// once, the cgroup is removed. `each_micros` is from `mkdir` until it was sent.
+    Births {
+        /// Directory of the cgroup.
+        parent: PathBuf,
+        /// Names of the cgroups.
+        names: Vec<String>,
+        /// Remote address (IPv4).
+        to: SocketAddr,
+        /// From one birth to the next, microseconds at least.
+        every_us: u64,
     },
     /// A call in the kernel's own terms.
     Call(Call),
@@ -121,14 +175,26 @@ impl Command {
             | Self::SendTo { .. }
             | Self::Close { .. }
             | Self::Raw(_) => Duration::ZERO,
-            Self::Connect { limit_ms, .. } | Self::Receive { limit_ms, .. } => {
-                Duration::from_millis(*limit_ms)
-            }
+            Self::Connect { limit_ms, .. }
+            | Self::Receive { limit_ms, .. }
+            | Self::ReceiveHerd { limit_ms, .. } => Duration::from_millis(*limit_ms),
+            Self::OpenHerd { .. }
+            | Self::ListenHerd { .. }
+            | Self::AcceptHerd { .. }
+            | Self::SendHerd { .. } => HERD,
             Self::Load { for_ms, .. } => Duration::from_millis(*for_ms),
             Self::Call(call) => call.limit(),
+            Self::Births { names, every_us, .. } => {
+                Duration::from_micros(*every_us) * u32::try_from(names.len()).unwrap_or(u32::MAX)
+            }
         }
     }
 }
+
+/// How long a call on every socket of a herd may take.
+const HERD: Duration = Duration::from_secs(30);
+/// Under what a herd's tally stands in [`Answer::tally`].
+pub(crate) const HERD_TALLY: &str = "herd";
 
 /// How a socket call ended.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -177,6 +243,11 @@ impl Answer {
     /// [`Command::Load`]: how often calls to `to` ended with `name` (`"done"`, `"EPERM"`, …).
     pub fn times(&self, to: SocketAddr, name: &str) -> u64 {
         self.tally.get(&to.to_string()).and_then(|of| of.get(name)).copied().unwrap_or(0)
+    }
+
+    /// Of a herd: how many of its sockets ended with each outcome.
+    pub fn herd(&self) -> BTreeMap<String, u64> {
+        self.tally.get(HERD_TALLY).cloned().unwrap_or_default()
     }
 
     /// [`Command::Load`]: how many calls there were to `to`.
