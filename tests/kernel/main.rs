@@ -58,12 +58,12 @@ fn main() -> ExitCode {
         observe::trials(),
         reload::trials(),
         flip::trials(),
-        bypass::trials(),
         birth::trials(),
         live::trials(),
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),
+        bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -52,7 +52,10 @@ fn program_order(stage: &mut Stage) -> Result<Finding> {
 
 /// The old flags (none, and "override") may be used below our links, and do not replace them.
 fn program_override(stage: &mut Stage) -> Result<Finding> {
-    all([foreign(stage, ALLOW_OVERRIDE, [163, 164])?, foreign(stage, 0, [165, 166])?].into_iter().map(fate).collect::<Result<Vec<_>>>()?)
+    all([foreign(stage, ALLOW_OVERRIDE, [163, 164])?, foreign(stage, 0, [165, 166])?]
+        .into_iter()
+        .map(fate)
+        .collect::<Result<Vec<_>>>()?)
 }
 
 fn fate(finding: Finding) -> Result<Fate> {
@@ -109,12 +112,17 @@ fn unreadable_packet(stage: &mut Stage) -> Result<Finding> {
     // IEEE 802: for local experiments.
     let foreign = |member: &Member| ethernet(GATEWAY, member.pod.mac, 0x88b5, b"ringfence");
     let mut fates = Vec::new();
-    let kinds: [(&str, u16, &dyn Fn(&Member) -> Vec<u8>); 3] =
-        [("cut short", 0x0800, &cut), ("of no version", 0x0800, &lying), ("of a foreign type", 0x88b5, &foreign)];
+    let kinds: [(&str, u16, &dyn Fn(&Member) -> Vec<u8>); 3] = [
+        ("cut short", 0x0800, &cut),
+        ("of no version", 0x0800, &lying),
+        ("of a foreign type", 0x88b5, &foreign),
+    ];
     for (what, kind, frame) in kinds {
         let count = |member: &Member| -> Result<u64> {
             // Whether the judge can read them or not: nothing else goes there.
-            let arrived = || Ok::<_, anyhow::Error>(pods.sniffer.unread_frames(kind)? + pods.sniffer.frames_to(to)?.frames);
+            let arrived = || {
+                Ok::<_, anyhow::Error>(pods.sniffer.unread_frames(kind)? + pods.sniffer.frames_to(to)?.frames)
+            };
             let before = arrived()?;
             member.frames(vec![frame(member); 3])?;
             Ok(arrived()? - before)
@@ -123,7 +131,9 @@ fn unreadable_packet(stage: &mut Stage) -> Result<Finding> {
         println!("  {what}: {arms:?}");
         fates.push(arms.fate()?);
     }
-    pods.layered_event("the unreadable frame", |event| event.is("reason", "Fault") && event.is("hook", "Host"))?;
+    pods.layered_event("the unreadable frame", |event| {
+        event.is("reason", "Fault") && event.is("hook", "Host")
+    })?;
     all(fates)
 }
 

@@ -39,21 +39,20 @@ use crate::suite::{Outcome, Place, in_vm, trial};
 /// The stage of the rows that share one. A row that fails takes it down with it, so that it can spoil no other.
 type Shared = Arc<Mutex<Option<Stage>>>;
 
+/// Tries a way out and says what became of it.
+type Test = fn(&mut Stage) -> Result<Finding>;
+
 /// One row's test.
 pub(crate) struct Row {
     /// As in the table.
     pub(crate) id: &'static str,
     /// The file that holds it, without `.rs`.
     pub(crate) file: &'static str,
-    /// Tries the way out.
-    pub(crate) test: fn(&mut Stage) -> Result<Finding>,
+    pub(crate) test: Test,
 }
 
 /// The rows of one file: call it with `file!()`.
-fn rows_of<const N: usize>(
-    file: &'static str,
-    tests: [(&'static str, fn(&mut Stage) -> Result<Finding>); N],
-) -> Vec<Row> {
+fn rows_of<const N: usize>(file: &'static str, tests: [(&'static str, Test); N]) -> Vec<Row> {
     let file = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or(file);
     tests.into_iter().map(|(id, test)| Row { id, file, test }).collect()
 }

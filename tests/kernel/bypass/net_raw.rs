@@ -53,7 +53,11 @@ fn old(member: &Member, name: &str, to: IpAddr, packet: Vec<u8>) -> Result<Answe
 }
 
 /// A new raw socket is refused when it is made: EPERM, one event that names the protocol, nothing on the wire.
-fn refused_at_birth(pods: &Pods, aim: Aim, act: impl Fn(&Member, IpAddr) -> Result<Answer>) -> Result<Finding> {
+fn refused_at_birth(
+    pods: &Pods,
+    aim: Aim,
+    act: impl Fn(&Member, IpAddr) -> Result<Answer>,
+) -> Result<Finding> {
     let arms = pods.arms(&pods.hooked, aim, &act)?;
     let answer = act(&pods.hooked, aim.forbidden)?;
     ensure!(answer.outcome.is_error("EPERM"), "a raw socket in a fenced workload: {:?}", answer.outcome);
@@ -84,10 +88,11 @@ fn ip_hdrincl(stage: &mut Stage) -> Result<Finding> {
 fn older_raw_socket(stage: &mut Stage) -> Result<Finding> {
     let pods = stage.pods()?;
     let aim = Aim::v4(102);
-    let arms = pods.arms(&pods.hooked, aim, |member, to| {
-        old(member, "old-v4", aim.allowed, member.datagram(to))
+    let arms =
+        pods.arms(&pods.hooked, aim, |member, to| old(member, "old-v4", aim.allowed, member.datagram(to)))?;
+    pods.hooked_event("the datagram by hand", |event| {
+        event.is_to(aim.forbidden) && event.is("hook", "Egress")
     })?;
-    pods.hooked_event("the datagram by hand", |event| event.is_to(aim.forbidden) && event.is("hook", "Egress"))?;
     Ok(Finding::Fate(arms.fate()?))
 }
 
@@ -121,7 +126,9 @@ fn raw_routing_header(stage: &mut Stage) -> Result<Finding> {
         let packet = header.packet(&[segment_routing(UDP, last, first), datagram].concat());
         old(member, "old-v6", to, packet)
     })?;
-    pods.hooked_event("the routing header", |event| event.is("reason", "Routed") && event.is_to(aim.forbidden))?;
+    pods.hooked_event("the routing header", |event| {
+        event.is("reason", "Routed") && event.is_to(aim.forbidden)
+    })?;
     Ok(Finding::Fate(arms.fate()?))
 }
 
@@ -147,18 +154,27 @@ fn extension_chain(stage: &mut Stage) -> Result<Finding> {
 fn tunnel_protocols(stage: &mut Stage) -> Result<Finding> {
     let pods = stage.pods()?;
     let mut fates = Vec::new();
-    for (number, (socket, protocol)) in [("old-sit", 41), ("old-ipip", 4), ("old-gre", 47)].into_iter().enumerate() {
+    for (number, (socket, protocol)) in
+        [("old-sit", 41), ("old-ipip", 4), ("old-gre", 47)].into_iter().enumerate()
+    {
         let aim = Aim::v4(107 + u8::try_from(number)?);
         let inner = |member: &Member| {
-            let secret = Header::new(member.pod.v4, Aim::v4(199).forbidden, UDP).udp((40_000, 443), b"ringfence");
+            let secret =
+                Header::new(member.pod.v4, Aim::v4(199).forbidden, UDP).udp((40_000, 443), b"ringfence");
             if protocol == 47 { [vec![0, 0, 8, 0], secret].concat() } else { secret }
         };
         let arms = pods.arms(&pods.hooked, aim, |member, to| old(member, socket, to, inner(member)))?;
         for to in [aim.forbidden, aim.allowed] {
-            pods.hooked_event("the tunnelled packet", |event| event.is_to(to) && event.is("reason", "Protocol"))?;
+            pods.hooked_event("the tunnelled packet", |event| {
+                event.is_to(to) && event.is("reason", "Protocol")
+            })?;
         }
         let answer = fresh(&pods.hooked, Family::V4, protocol, aim.allowed, inner(&pods.hooked))?;
-        ensure!(answer.outcome.is_error("EPERM"), "a raw socket of protocol {protocol}: {:?}", answer.outcome);
+        ensure!(
+            answer.outcome.is_error("EPERM"),
+            "a raw socket of protocol {protocol}: {:?}",
+            answer.outcome
+        );
         fates.push(arms.fate()?);
     }
     all(fates)

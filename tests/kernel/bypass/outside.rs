@@ -72,8 +72,7 @@ fn kernel_sockets(stage: &mut Stage) -> Result<Finding> {
         let made = Raw::Tunnel { tunnel: Tunnel::Vxlan, link: link(), remote, inner };
         let made = member.act(Profile::NetAdmin, made)?;
         ensure!(made.is_done(), "a device with a socket of the kernel's: {:?}", made.outcome);
-        let answer =
-            datagram(&mut member.actor(Profile::NetRaw).borrow_mut(), SocketAddr::new(inner, PORT))?;
+        let answer = datagram(&mut member.actor(Profile::NetRaw).borrow_mut(), SocketAddr::new(inner, PORT))?;
         member.act(Profile::NetAdmin, Raw::Remove { link: link() })?;
         Ok(answer)
     })?;

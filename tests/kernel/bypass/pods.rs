@@ -85,7 +85,11 @@ impl Member {
         let mut raw = Actor::start_as(Profile::NetRaw, &pod.namespace, &cgroup)?;
         for (name, family, protocol) in OLD {
             let answer = raw.raw(Raw::Open { name: name.into(), family, protocol })?;
-            ensure!(answer.is_done(), "cannot open a raw socket of protocol {protocol}: {:?}", answer.outcome);
+            ensure!(
+                answer.is_done(),
+                "cannot open a raw socket of protocol {protocol}: {:?}",
+                answer.outcome
+            );
         }
         let admin = Actor::start_as(Profile::NetAdmin, &pod.namespace, &cgroup)?;
         Ok(Self { raw: raw.into(), admin: admin.into(), cgroup, pod })
@@ -152,7 +156,8 @@ impl Pods {
         // Sentinels travel as the members' frames do: from a pod, over the bridge.
         let sniffer = Sniffer::between(&open.pod.namespace, node.world().far())?;
         let run = |root: &Cgroup, member: &Member, layer: &str| -> Result<(Setup, Agent)> {
-            let policy = policies::fence("pods-stay-in-the-eea", "Enforce", member.cgroup.name(), "eea", &["EEA"]);
+            let policy =
+                policies::fence("pods-stay-in-the-eea", "Enforce", member.cgroup.name(), "eea", &["EEA"]);
             let setup = scene::with_a_small_world(Setup::new(root)?)?
                 .inside(node.world().near())?
                 .arg("--host-layer")

@@ -112,11 +112,11 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, herds: &mut Herds, command: Comm
             until.as_ref(),
             Duration::from_micros(pause_us),
         )?,
-        Command::Call(call) => calls::make(sockets, call)?,
         Command::Raw(what) => {
             let result = raw::obey(sockets, what)?;
             timed(|| result)
         }
+        Command::Call(call) => calls::make(sockets, call)?,
     })
 }
 

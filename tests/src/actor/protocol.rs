@@ -159,10 +159,10 @@ pub enum Command {
         /// From one birth to the next, microseconds at least.
         every_us: u64,
     },
-    /// A call in the kernel's own terms.
-    Call(Call),
     /// What needs CAP_NET_RAW or CAP_NET_ADMIN.
     Raw(Raw),
+    /// A call in the kernel's own terms.
+    Call(Call),
 }
 
 impl Command {

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CREATE_EXCL, IFF_UP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, Netlink, RTA_DST, RTA_OIF,
-    RTM_NEWLINK, RTM_NEWROUTE, attribute, c_string, ifinfo, wire,
+    CREATE_EXCL, IFF_UP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, Netlink, RTA_DST,
+    RTA_OIF, RTM_NEWLINK, RTM_NEWROUTE, attribute, c_string, ifinfo, wire,
 };
 use crate::craft::Mac;
 

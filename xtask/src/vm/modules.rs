@@ -13,8 +13,19 @@ use anyhow::{Context, Result, ensure};
 /// What the test world is made of: pairs of interfaces, a node's bridge, looking up or closing sockets from outside, the
 /// host layer's older way to attach, and the devices that a workload may get past its sockets with.
 const WANTED: [&str; 13] = [
-    "veth", "dummy", "bridge", "inet_diag", "tcp_diag", "udp_diag", "raw_diag", "sch_ingress", "tun", "vxlan", "geneve",
-    "ip_gre", "ipip",
+    "veth",
+    "dummy",
+    "bridge",
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "raw_diag",
+    "sch_ingress",
+    "tun",
+    "vxlan",
+    "geneve",
+    "ip_gre",
+    "ipip",
 ];
 
 /// A module, uncompressed.
