@@ -6,7 +6,7 @@ use std::path::Path;
 use agent_tests::actor::{Actor, Family, Kind, Profile};
 use agent_tests::bpf::{ALLOW_MULTI, ALLOW_OVERRIDE, Rewriter};
 use agent_tests::cgroup::Cgroup;
-use agent_tests::craft::ethernet;
+use agent_tests::craft::{ETH_V4, ethernet};
 use agent_tests::node::GATEWAY;
 use anyhow::{Result, bail, ensure};
 
@@ -99,29 +99,46 @@ fn foreign(stage: &mut Stage, flags: u32, lasts: [u8; 2]) -> Result<Finding> {
     Ok(Finding::Fate(arms.fate()?))
 }
 
-/// Frames that are cut short, that lie about their version, and of types that nobody judges.
+/// Of [`unreadable_packet`]: nothing else goes there.
+const UNREADABLE: IpAddr = Aim::v4(167).forbidden;
+/// Ethernet type for local experiments (IEEE 802).
+const FOREIGN: u16 = 0x88b5;
+/// Ethernet type of a VLAN tag (IEEE 802.1Q).
+const VLAN: u16 = 0x8100;
+
+/// Frames that end too early, lie about their version, wear a tag, and are of a type that nobody judges.
 fn unreadable_packet(stage: &mut Stage) -> Result<Finding> {
-    let pods = stage.pods()?;
-    let to = Aim::v4(167).forbidden;
-    let cut = |member: &Member| member.frame(&member.datagram(to)[..20]);
-    let lying = |member: &Member| {
-        let mut packet = member.datagram(to);
+    fn cut(member: &Member) -> Vec<u8> {
+        member.frame(&member.datagram(UNREADABLE)[..20])
+    }
+    fn lying(member: &Member) -> Vec<u8> {
+        let mut packet = member.datagram(UNREADABLE);
         packet[0] = 0x55; // version 5
-        ethernet(GATEWAY, member.pod.mac, 0x0800, &packet)
-    };
-    // IEEE 802: for local experiments.
-    let foreign = |member: &Member| ethernet(GATEWAY, member.pod.mac, 0x88b5, b"ringfence");
-    let mut fates = Vec::new();
-    let kinds: [(&str, u16, &dyn Fn(&Member) -> Vec<u8>); 3] = [
-        ("cut short", 0x0800, &cut),
-        ("of no version", 0x0800, &lying),
-        ("of a foreign type", 0x88b5, &foreign),
+        ethernet(GATEWAY, member.pod.mac, ETH_V4, &packet)
+    }
+    fn tagged(member: &Member) -> Vec<u8> {
+        let tag = [0, 7, 0x08, 0]; // VLAN 7, then IPv4
+        ethernet(GATEWAY, member.pod.mac, VLAN, &[&tag[..], &member.datagram(UNREADABLE)].concat())
+    }
+    fn foreign(member: &Member) -> Vec<u8> {
+        ethernet(GATEWAY, member.pod.mac, FOREIGN, b"ringfence")
+    }
+    let pods = stage.pods()?;
+    let kinds = [
+        ("cut short", ETH_V4, cut as fn(&Member) -> Vec<u8>),
+        ("of no version", ETH_V4, lying),
+        // The kernel takes the tag off before the judge sees the frame.
+        ("behind a VLAN tag", ETH_V4, tagged),
+        ("of a foreign type", FOREIGN, foreign),
     ];
+    let mut fates = Vec::new();
     for (what, kind, frame) in kinds {
         let count = |member: &Member| -> Result<u64> {
-            // Whether the judge can read them or not: nothing else goes there.
+            // Whether the judge can read them or not.
             let arrived = || {
-                Ok::<_, anyhow::Error>(pods.sniffer.unread_frames(kind)? + pods.sniffer.frames_to(to)?.frames)
+                Ok::<_, anyhow::Error>(
+                    pods.sniffer.unread_frames(kind)? + pods.sniffer.frames_to(UNREADABLE)?.frames,
+                )
             };
             let before = arrived()?;
             member.frames(vec![frame(member); 3])?;
