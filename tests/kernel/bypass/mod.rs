@@ -23,6 +23,7 @@ mod routes;
 mod sockets;
 mod stack_life;
 mod stage;
+mod subflow;
 mod table;
 
 use std::path::Path;
@@ -63,6 +64,7 @@ fn rows() -> Vec<Row> {
         handed::rows(),
         addresses::rows(),
         protocols::rows(),
+        subflow::rows(),
         routes::rows(),
         places::rows(),
         relays::rows(),

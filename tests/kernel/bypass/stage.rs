@@ -45,6 +45,9 @@ pub(crate) const AT_EGRESS: Told<'_> = Told { reason: "Default", hooks: &["Egres
 /// Blocked by the fence's `default`, before anything was sent.
 pub(crate) const AT_CONNECT: Told<'_> = Told { reason: "Default", hooks: &["Connect4", "Connect6"] };
 
+/// Either of them.
+pub(crate) const AT_EITHER: Told<'_> = Told { reason: "Default", hooks: &["Connect4", "Connect6", "Egress"] };
+
 /// The stage. Dropped in this order: who watches, the agent, the workloads, the world.
 pub(crate) struct Stage {
     watch: Watch,
