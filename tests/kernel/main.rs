@@ -27,7 +27,9 @@ mod hybrid;
 mod live;
 mod load;
 mod observe;
+mod pins;
 mod policies;
+mod privileges;
 mod probe;
 mod reload;
 mod scene;
@@ -63,6 +65,8 @@ fn main() -> ExitCode {
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),
+        pins::trials(),
+        privileges::trials(),
         bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

@@ -61,8 +61,7 @@ impl Enricher {
     }
 
     fn wall(&self, boot: u64) -> Timestamp {
-        Timestamp::from_nanosecond(i128::from(boot) + self.clock.wall_minus_boot)
-            .unwrap_or(Timestamp::UNIX_EPOCH)
+        self.clock.wall(boot)
     }
 
     /// One event. Its numbers were checked by `decode`; what they point to may be gone.

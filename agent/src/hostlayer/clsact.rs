@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::attributes::put;
 use super::netlink::{Netlink, NetlinkError};
-use super::rtnl::links;
 
 const RTM_NEWQDISC: u16 = 36;
 const RTM_NEWTFILTER: u16 = 44;
@@ -69,30 +68,14 @@ pub(super) fn attach(
     netlink.request("adding a filter", RTM_NEWTFILTER, CREATE | REPLACE, &filter)
 }
 
-/// Takes it away; the qdisc stays, others may use it. False if nothing was there, or the interface is gone.
-pub(super) fn detach(netlink: &mut Netlink, interface: u32) -> Result<bool, NetlinkError> {
+/// Takes it away; the qdisc stays, others may use it. Nothing there is no error, nor is an interface that is gone.
+pub(super) fn detach(netlink: &mut Netlink, interface: u32) -> Result<(), NetlinkError> {
     let mut filter = message(interface, HANDLE, INGRESS, PRIORITY << 16 | ALL_PROTOCOLS);
     put(&mut filter, TCA_KIND, b"bpf\0");
     match netlink.request("removing a filter", RTM_DELTFILTER, 0, &filter) {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(()),
         // No such filter, no qdisc to hold one, no such interface.
-        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => Ok(false),
+        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Takes every filter of ours away that an agent, this one or an earlier, has left in this namespace: for `ringfence
-/// uninstall`. Returns the names of the interfaces that had one. (tcx links go with their pins.)
-///
-/// # Errors
-/// The kernel refuses; what was removed is gone.
-pub fn remove_all() -> Result<Vec<String>, NetlinkError> {
-    let mut netlink = Netlink::open()?;
-    let mut removed = Vec::new();
-    for link in links(&mut netlink, None)?.into_iter().filter(|link| link.kind == "veth") {
-        if detach(&mut netlink, link.index)? {
-            removed.push(link.name);
-        }
-    }
-    Ok(removed)
 }

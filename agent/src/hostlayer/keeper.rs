@@ -11,14 +11,14 @@ use agent_common::host::{OWN_ADDRESSES, Veth, veth_flags};
 use thiserror::Error;
 
 use super::census::{self, Census, Netns, Subject};
-use super::clsact;
-use super::guard::{Attached, Method};
+use super::guard::{Attached, GuardError, Method, left, release};
 use super::netlink::{Netlink, NetlinkError};
 use super::plan::{Facts, Gap, Home, Seat, plan};
 use super::report::{Interface, Report};
 use super::rtnl::{Link, addresses, links, namespace_of};
 use super::wait::{Wait, Waker};
 use crate::bpf::host::{HostError, HostMaps, HostProgram};
+use crate::bpf::pin::{PinDirectory, PinError};
 use crate::events::model::words::Guard;
 use crate::identity::cgroups::{CgroupError, CgroupFs};
 use crate::policy::in_force::{History, InForce};
@@ -34,6 +34,12 @@ pub enum LookError {
     /// The kernel did not answer.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// Attaching, or letting go.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// The pin directory.
+    #[error(transparent)]
+    Pin(#[from] PinError),
     /// Maps or program.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -50,6 +56,7 @@ pub struct Keeper {
     netlink: Netlink,
     wait: Wait,
     program: HostProgram,
+    pins: Arc<PinDirectory>,
     maps: HostMaps,
     method: Method,
     history: Arc<History>,
@@ -60,8 +67,6 @@ pub struct Keeper {
     guards: BTreeMap<u32, Attached>,
     /// Strangers of the last look.
     strangers: BTreeMap<Netns, u32>,
-    /// What earlier agents left is gone.
-    is_swept: bool,
     /// Fences that required it and did not have it, after the last look.
     lacking: BTreeSet<Arc<str>>,
 }
@@ -73,6 +78,7 @@ impl Keeper {
     /// No netlink.
     pub fn new(
         program: HostProgram,
+        pins: Arc<PinDirectory>,
         maps: HostMaps,
         method: Method,
         history: Arc<History>,
@@ -83,6 +89,7 @@ impl Keeper {
             netlink: Netlink::open()?,
             wait: Wait::new()?,
             program,
+            pins,
             maps,
             method,
             history,
@@ -91,7 +98,6 @@ impl Keeper {
             report: Arc::default(),
             guards: BTreeMap::new(),
             strangers: BTreeMap::new(),
-            is_swept: false,
             lacking: BTreeSet::new(),
         })
     }
@@ -108,8 +114,8 @@ impl Keeper {
         self.wait.waker()
     }
 
-    /// Looks until told to stop; then lets go of everything.
-    pub fn run(mut self, stop: &AtomicBool) {
+    /// Looks until told to stop; then lets go of everything, unless the guards shall `stay`.
+    pub fn run(mut self, stop: &AtomicBool, stay: bool) {
         while !stop.load(Ordering::Acquire) {
             self.wait.wait(LOOK);
             if !stop.load(Ordering::Acquire)
@@ -117,6 +123,9 @@ impl Keeper {
             {
                 tracing::error!(%error, "host layer: what was guarded still is, nothing new is");
             }
+        }
+        if stay {
+            return;
         }
         let indexes: Vec<u32> = self.guards.keys().copied().collect();
         for index in indexes {
@@ -134,7 +143,7 @@ impl Keeper {
         let Some(now) = self.history.now() else { return Ok(()) };
         let subjects = subjects(&now);
         let fenced: BTreeSet<u32> = subjects.iter().filter(|s| s.is_fenced).map(|s| s.id).collect();
-        if fenced.is_empty() && self.is_swept {
+        if fenced.is_empty() {
             self.settle(&[], &now)?;
             self.tell(&[], &now);
             return Ok(());
@@ -158,7 +167,6 @@ impl Keeper {
         self.strangers = census.strangers.clone();
         self.forget_the_dead(&links);
         self.settle(&seats, &now)?;
-        self.sweep(&seats, &links)?;
         for seat in &mut seats {
             self.guard(seat, &now)?;
         }
@@ -194,8 +202,7 @@ impl Keeper {
     fn forget_the_dead(&mut self, links: &[Link]) {
         let alive: BTreeSet<u32> = links.iter().map(|l| l.index).collect();
         for index in self.maps.assigned().into_iter().filter(|index| !alive.contains(index)) {
-            self.guards.remove(&index);
-            if let Err(error) = self.maps.release(index) {
+            if let Err(error) = self.release(index) {
                 tracing::error!(%error, index, "host layer: forgetting an interface that is gone");
             }
         }
@@ -204,7 +211,9 @@ impl Keeper {
     /// Lets go of what is no longer to be guarded, what an earlier agent left among it.
     fn settle(&mut self, seats: &[Seat], now: &InForce) -> Result<(), LookError> {
         let wanted: BTreeSet<u32> = seats.iter().flat_map(|s| s.guard.iter().map(|t| t.index)).collect();
-        for index in self.maps.assigned().into_iter().filter(|index| !wanted.contains(index)) {
+        let mut there = left(&self.pins)?;
+        there.extend(self.maps.assigned());
+        for index in there.into_iter().filter(|index| !wanted.contains(index)) {
             tracing::info!(index, generation = now.manifest.generation, "host layer: no longer guarded");
             self.release(index)?;
         }
@@ -212,25 +221,10 @@ impl Keeper {
         Ok(())
     }
 
-    /// Once: takes filters away that an agent left whose maps we do not have.
-    fn sweep(&mut self, seats: &[Seat], links: &[Link]) -> Result<(), LookError> {
-        if self.is_swept {
-            return Ok(());
-        }
-        let is_wanted = |index: u32| seats.iter().any(|s| s.guard.iter().any(|t| t.index == index));
-        for link in links.iter().filter(|l| l.kind == "veth" && !is_wanted(l.index)) {
-            if clsact::detach(&mut self.netlink, link.index)? {
-                tracing::info!(interface = link.name, "host layer: a filter of an earlier agent is removed");
-            }
-        }
-        self.is_swept = true;
-        Ok(())
-    }
-
     fn release(&mut self, index: u32) -> Result<(), LookError> {
-        // Dropping the guard detaches a tcx link; a filter is taken away by name, whoever put it there.
+        // A link lives as long as anybody holds it.
         self.guards.remove(&index);
-        clsact::detach(&mut self.netlink, index)?;
+        release(&self.pins, &mut self.netlink, index)?;
         self.maps.release(index)?;
         Ok(())
     }
@@ -250,7 +244,9 @@ impl Keeper {
                 seat.guard.push(target);
                 continue;
             }
-            match Attached::attach(&mut self.method, &self.program, &mut self.netlink, target.index, veth) {
+            let netlink = &mut self.netlink;
+            let (program, pins) = (&self.program, &self.pins);
+            match Attached::attach(&mut self.method, program, pins, netlink, target.index, veth) {
                 Ok(guard) => {
                     let (interface, how) = (target.name.as_str(), guard.guard().as_str());
                     tracing::info!(interface, how, workload = entry.path.as_str(), "host layer: guarded");

@@ -13,7 +13,7 @@
 
 mod attributes;
 mod census;
-pub mod clsact;
+mod clsact;
 pub mod guard;
 pub mod keeper;
 mod netlink;

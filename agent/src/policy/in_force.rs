@@ -46,6 +46,8 @@ struct Generations {
     /// Newest last, each with when it came; the last is in force.
     kept: VecDeque<(Instant, Arc<InForce>)>,
     coming: Option<Arc<InForce>>,
+    /// Generation of the image that an earlier agent left in force; 0: none.
+    inherited: u32,
 }
 
 impl History {
@@ -59,6 +61,18 @@ impl History {
     #[must_use]
     pub fn now(&self) -> Option<Arc<InForce>> {
         self.read().kept.back().map(|(_, f)| Arc::clone(f))
+    }
+
+    /// An earlier agent's image is in force: nobody knows the names of its numbers.
+    pub(crate) fn inherit(&self, generation: u32) {
+        self.write().inherited = generation;
+    }
+
+    /// Generation of an earlier agent's image, if that is the one in force; 0 if not.
+    #[must_use]
+    pub(crate) fn inherited(&self) -> u32 {
+        let generations = self.read();
+        if generations.kept.is_empty() { generations.inherited } else { 0 }
     }
 
     /// A generation, if it is still kept or about to come.

@@ -12,6 +12,7 @@ pub mod explain;
 mod finding;
 pub mod host_view;
 pub mod identify;
+pub(crate) mod ids;
 pub mod image;
 pub mod in_force;
 pub mod lacks;

@@ -121,9 +121,9 @@ impl AgentBackend {
             },
             StopCounts {
                 stop: "enrich".into(),
-                events_in: published,
+                events_in: taken.saturating_sub(undecodable),
                 events_out: published,
-                lost: Vec::new(),
+                lost: lose(LostReason::AgentEnded, self.counts.died.load(Ordering::Relaxed)),
             },
         ]
     }
@@ -131,7 +131,7 @@ impl AgentBackend {
 
 impl Backend for AgentBackend {
     fn generation(&self) -> u64 {
-        self.now().map_or(0, |f| f.manifest.generation.into())
+        self.now().map_or(self.history.inherited(), |f| f.manifest.generation).into()
     }
 
     fn status(&self) -> AgentStatus {
@@ -147,7 +147,15 @@ impl Backend for AgentBackend {
             })
             .collect();
         let missing = now.as_ref().map(|f| self.lacks.missing(&f.set)).unwrap_or_default();
+        let inherited = match self.history.inherited() {
+            0 => None,
+            generation => Some(format!(
+                "generation {generation} of an earlier agent is in force, because the policy files are refused: mend \
+                 them (`ringfence check`)"
+            )),
+        };
         let state = match (&now, missing.is_empty()) {
+            (None, _) if inherited.is_some() => State::Degraded,
             (None, _) => State::Starting,
             (Some(_), true) => State::Ready,
             (Some(_), false) => State::Degraded,
@@ -155,7 +163,7 @@ impl Backend for AgentBackend {
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             state,
-            details: self.details(&missing, now.as_deref()),
+            details: self.details(&missing, now.as_deref()).into_iter().chain(inherited).collect(),
             started: self.started,
             cgroup_root: self.root.clone(),
             generation: self.generation(),

@@ -117,8 +117,25 @@ impl Engine {
         self.flows.iter().for_each(Asker::ask);
     }
 
-    /// The first image: from the files, else from the last good documents, else not at all.
+    /// The first image: from the files, else from the last good documents. Without either the start fails, but for an
+    /// agent that took over an image: that one stays in force, and what is wrong is said.
     pub(super) fn start(&mut self) -> Result<()> {
+        let inherited = self.publisher.inherited_generation();
+        match self.first_image() {
+            Err(error) if inherited != 0 => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    generation = inherited,
+                    "no image of our own: that of the agent before stays in force"
+                );
+                self.tell(PolicyOutcome::Refused, Some(format!("{error:#}")));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn first_image(&mut self) -> Result<()> {
         let Some(path) = self.policy.clone() else {
             self.publish(PolicySet::empty(self.groups.clone()), &[], false)?;
             tracing::info!("no --policy: observing every workload, blocking nothing");
@@ -313,7 +330,10 @@ impl Engine {
         let now = self.publisher.in_force();
         let change = PolicyChange {
             outcome,
-            generation: now.as_ref().map_or(0, |f| f.manifest.generation.into()),
+            generation: now
+                .as_ref()
+                .map_or(self.publisher.inherited_generation(), |f| f.manifest.generation)
+                .into(),
             fences: now.map_or_else(|| Arc::new([]) as Arc<[FenceRef]>, |f| fence_refs(&f)),
             detail: detail.map(Arc::from),
         };

@@ -56,20 +56,29 @@ fn old(member: &Member, name: &str, to: IpAddr, packet: Vec<u8>) -> Result<Answe
 fn refused_at_birth(
     pods: &Pods,
     aim: Aim,
+    protocol: u8,
     act: impl Fn(&Member, IpAddr) -> Result<Answer>,
 ) -> Result<Finding> {
     let arms = pods.arms(&pods.hooked, aim, &act)?;
-    let answer = act(&pods.hooked, aim.forbidden)?;
-    ensure!(answer.outcome.is_error("EPERM"), "a raw socket in a fenced workload: {:?}", answer.outcome);
+    cannot_open(pods, protocol)?;
     pods.hooked_event("the refused raw socket", |event| {
         event.is("hook", "SockCreate") && event.is("reason", "Protocol")
     })?;
     Ok(Finding::Fate(arms.fate()?))
 }
 
+/// The fenced workload cannot even make a raw socket of this protocol.
+fn cannot_open(pods: &Pods, protocol: u8) -> Result<()> {
+    let answer = pods
+        .hooked
+        .act(Profile::NetRaw, Raw::Open { name: "refused".into(), family: Family::V4, protocol })?;
+    ensure!(answer.outcome.is_error("EPERM"), "a raw socket of protocol {protocol}: {:?}", answer.outcome);
+    Ok(())
+}
+
 fn raw_socket(stage: &mut Stage) -> Result<Finding> {
     let pods = stage.pods()?;
-    refused_at_birth(pods, Aim::v4(100), |member, to| {
+    refused_at_birth(pods, Aim::v4(100), ICMP, |member, to| {
         // Echo request; the kernel writes the IP header.
         fresh(member, Family::V4, ICMP, to, agent_tests::craft::icmp(8, 0, &[0, 1, 0, 1]))
     })
@@ -78,7 +87,7 @@ fn raw_socket(stage: &mut Stage) -> Result<Finding> {
 /// The call names the allowed address, the header the forbidden one: the header counts.
 fn ip_hdrincl(stage: &mut Stage) -> Result<Finding> {
     let pods = stage.pods()?;
-    refused_at_birth(pods, Aim::v4(101), |member, to| {
+    refused_at_birth(pods, Aim::v4(101), OWN_HEADER, |member, to| {
         let said = Aim::v4(101).allowed;
         fresh(member, Family::V4, OWN_HEADER, said, member.datagram(to))
     })
@@ -169,12 +178,7 @@ fn tunnel_protocols(stage: &mut Stage) -> Result<Finding> {
                 event.is_to(to) && event.is("reason", "Protocol")
             })?;
         }
-        let answer = fresh(&pods.hooked, Family::V4, protocol, aim.allowed, inner(&pods.hooked))?;
-        ensure!(
-            answer.outcome.is_error("EPERM"),
-            "a raw socket of protocol {protocol}: {:?}",
-            answer.outcome
-        );
+        cannot_open(pods, protocol)?;
         fates.push(arms.fate()?);
     }
     all(fates)

@@ -51,7 +51,10 @@ pub(super) fn foreign(kind: u16, name: &'static str, passes: bool) -> Result<Out
     let stage = Stage::new()?;
     let mut crm = stage.actor()?;
     let payload = if kind == VLAN {
-        [&[0, 5][..], &EXPERIMENTAL.to_be_bytes(), MARK].concat()
+        // What is tagged would pass without the tag.
+        let to = target(Address::V4, Destination::Allowed).ip();
+        let packet = Header::new(stage.pod.v4, to, UDP).udp((1, 2), MARK);
+        [&[0, 5][..], &ETH_V4.to_be_bytes(), &packet].concat()
     } else {
         [MARK, &[0; 60]].concat()
     };

@@ -4,6 +4,7 @@ mod audit;
 mod covers;
 mod frames;
 mod kinds;
+mod replies;
 mod sockets;
 mod stage;
 
@@ -13,13 +14,20 @@ use libtest_mimic::Trial;
 use crate::flows::Address;
 use crate::suite::{Outcome, Place, trial};
 
+/// `--host-layer`, and what then guards.
+const LAYERS: [(&str, &str); 2] = [("auto", "tcx"), ("clsact", "clsact")];
+
 pub(crate) fn trials() -> Vec<Trial> {
     let mut all = Vec::new();
-    for (layer, how) in [("auto", "tcx"), ("clsact", "clsact")] {
+    for (layer, how) in LAYERS {
         for (address, version) in [(Address::V4, "v4"), (Address::V6, "v6")] {
             let name = format!("host::no_{version}_frame_of_a_packet_socket_leaves_{how}");
             all.push(trial(Place::Host, name, move || frames::forbidden(layer, how, address)));
         }
+    }
+    for (layer, how) in LAYERS {
+        let name = format!("host::a_guard_by_{how}_outlives_a_kill_and_not_its_fence");
+        all.push(trial(Place::Host, name, move || frames::outlives_a_kill(layer)));
     }
     for (kind, name, passes) in kinds::KINDS {
         let claim = if passes { "passes" } else { "is_stopped" };
@@ -27,9 +35,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             kinds::foreign(kind, name, passes)
         }));
     }
-    let more: [(&str, fn() -> Result<Outcome>); 9] = [
+    let more: [(&str, fn() -> Result<Outcome>); 10] = [
         ("a_source_that_is_not_the_pods_is_stopped", frames::spoofed),
         ("a_header_that_is_not_what_its_ethertype_says_is_stopped", kinds::mislabelled),
+        ("the_kernels_own_answers_go_where_the_fence_lets_the_pod_send", replies::of_the_kernel),
         ("flows_of_sockets_do_not_notice", sockets::allowed_flows),
         ("pieces_of_an_allowed_datagram_pass_and_others_do_not", sockets::fragments),
         ("an_accepted_connection_is_answered_and_a_forged_segment_is_not_sent", sockets::accepted),

@@ -51,6 +51,10 @@ words! {
         PolicyChange = "policy_change",
         /// The agent changed its state.
         NodeState = "node_state",
+        /// For a time no agent was reading events.
+        Gap = "gap",
+        /// Somebody changed what the agent has attached.
+        Tamper = "tamper",
     }
 }
 
@@ -199,6 +203,8 @@ words! {
         SubscriberSlow = "SubscriberSlow",
         /// Repeats beyond a workload's cap.
         Suppressed = "Suppressed",
+        /// An agent ended with them in hand, or left them in a layout that its successor can't read.
+        AgentEnded = "AgentEnded",
     }
 }
 
