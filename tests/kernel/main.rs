@@ -31,6 +31,7 @@ mod pins;
 mod policies;
 mod privileges;
 mod probe;
+mod protocols;
 mod reload;
 mod scene;
 mod suite;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        protocols::trials(),
         birth::trials(),
         live::trials(),
         doctor::trials(),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,6 @@ use thiserror::Error;
 
 use super::link::{KeptLink, Place};
 use super::pin::{PinDirectory, PinError};
-use super::sys::create_link;
 
 /// Why a program is not attached.
 #[derive(Debug, Error)]
@@ -23,7 +22,7 @@ pub enum AttachError {
         /// Which one.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The object lacks a program.
     #[error("the kernel object has no program {0}: object and agent are of different builds")]
@@ -35,16 +34,6 @@ pub enum AttachError {
         name: &'static str,
         /// What aya said.
         source: ProgramError,
-    },
-    /// The kernel refused.
-    #[error("attach {name} to {}: {source}", path.display())]
-    Refused {
-        /// The program.
-        name: &'static str,
-        /// The cgroup.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
     },
     /// The link can't be made, kept or given its program.
     #[error(transparent)]

@@ -204,7 +204,7 @@ impl Identities {
 
     /// 0 for what was never a subject.
     fn id_of(&self, path: &CgroupPath) -> u32 {
-        self.ids.get(path, Role::Subject).unwrap_or(0)
+        if path.is_pattern() { 0 } else { self.ids.get(path, Role::Subject).unwrap_or(0) }
     }
 
     /// Everything that is there. True if something was entered.
