@@ -4,17 +4,24 @@
 //! compared first, so that no row can be without a test and no test without a row.
 //!
 //! Reading order: [`fate`] (what can become of a way out), [`table`] (the page, read), [`stage`] (one agent and one
-//! fence, shared by the rows), then the rows, a file a family.
+//! fence, shared by the rows), [`pods`] (the same with network namespaces of the workloads' own), then the rows, a file
+//! a family.
 
 mod addresses;
 mod fate;
 mod handed;
+mod hosts;
+mod net_admin;
+mod net_raw;
 mod nft;
+mod outside;
 mod places;
+mod pods;
 mod protocols;
 mod relays;
 mod routes;
 mod sockets;
+mod stack_life;
 mod stage;
 mod subflow;
 mod table;
@@ -61,6 +68,11 @@ fn rows() -> Vec<Row> {
         routes::rows(),
         places::rows(),
         relays::rows(),
+        net_raw::rows(),
+        net_admin::rows(),
+        outside::rows(),
+        hosts::rows(),
+        stack_life::rows(),
     ];
     files.into_iter().flatten().collect()
 }

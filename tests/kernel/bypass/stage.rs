@@ -12,6 +12,7 @@ use agent_tests::world::NEAR;
 use anyhow::{Context, Result, ensure};
 
 use super::fate::{Arms, Fate, Finding};
+use super::pods::Pods;
 use super::sockets::Elder;
 use crate::flows::PORT;
 use crate::policies::{RULE, eea_only, fence, places};
@@ -60,6 +61,8 @@ pub(crate) struct Stage {
     policy: String,
     pub(crate) scene: Scene,
     rows: u8,
+    /// Made for the first row that needs it.
+    pods: Option<Pods>,
 }
 
 impl Stage {
@@ -72,7 +75,15 @@ impl Stage {
         let setup = scene.agent()?.policy(&policy)?;
         let agent = setup.start()?;
         let watch = agent.watch(&["--all"])?;
-        Ok(Self { watch, agent, setup, elder, doomed: Some(doomed), policy, scene, rows: 0 })
+        Ok(Self { watch, agent, setup, elder, doomed: Some(doomed), policy, scene, rows: 0, pods: None })
+    }
+
+    /// The stage of rows that need network namespaces of the workloads' own.
+    pub(crate) fn pods(&mut self) -> Result<&Pods> {
+        if self.pods.is_none() {
+            self.pods = Some(Pods::new()?);
+        }
+        self.pods.as_ref().context("invariant: just made")
     }
 
     pub(crate) fn agent(&self) -> &Agent {
