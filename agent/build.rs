@@ -1,4 +1,4 @@
-//! Embeds the kernel object and names the source revision.
+//! Embeds the kernel object, names the source revision and the layout of the maps.
 //!
 //! The kernel object is built by `cargo xtask build-ebpf`, never from here: it needs another compiler. Where there is
 //! none, an empty file takes its place and `cfg(ebpf_stub)` is set, so that everything else builds and is tested; the
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     embed_kernel_object(workspace, Path::new(&variable("OUT_DIR")?))?;
     name_revision(workspace);
-    Ok(())
+    name_schema(workspace)
 }
 
 fn variable(name: &str) -> Result<OsString, String> {
@@ -59,6 +59,68 @@ fn embed_kernel_object(workspace: &Path, out: &Path) -> Result<(), Box<dyn Error
         }
     }
     Ok(())
+}
+
+/// Sources of `agent-common` that say nothing of what lies in the maps.
+const NOT_LAYOUT: [&str; 4] = ["bytes.rs", "lib.rs", "pod.rs", "probe.rs"];
+/// Sources that define a record of the rings.
+const RECORD: [&str; 4] = [
+    "agent-common/src/address.rs",
+    "agent-common/src/flow.rs",
+    "agent-common/src/verdict.rs",
+    "agent-common/src/wire.rs",
+];
+
+/// `RINGFENCE_SCHEMA` and `RINGFENCE_RECORD` for `env!`: digests of the code that defines the maps' layout and the rings'
+/// records. An agent takes over maps only if all of it is the same: a number that somebody must remember to count up
+/// would one day be forgotten, and a map read by the wrong layout is a wrong verdict. The price of being too careful is
+/// small: maps that are not taken over are built anew beside, without a gap.
+fn name_schema(workspace: &Path) -> Result<(), Box<dyn Error>> {
+    // Tests upgrade between two agents that differ in nothing else.
+    let other = env::var_os("CARGO_FEATURE_OTHER_SCHEMA").is_some();
+    let mut layout = sources(&workspace.join("agent-common/src"), |path, _| {
+        !NOT_LAYOUT.iter().any(|name| path.ends_with(name))
+    })?;
+    layout.extend(sources(&workspace.join("agent-ebpf/src"), |_, text| text.contains("#[btf_map]"))?);
+    let record: Vec<PathBuf> = RECORD.iter().map(|file| workspace.join(file)).collect();
+    let schema = digest(&layout, if other { "other" } else { "" })?;
+    let record = digest(&record, "")?;
+    println!("cargo::rustc-env=RINGFENCE_SCHEMA={schema:016x}");
+    println!("cargo::rustc-env=RINGFENCE_RECORD={record}");
+    Ok(())
+}
+
+/// The files of a folder, those below it left out, that pass; sorted.
+fn sources(folder: &Path, passes: impl Fn(&Path, &str) -> bool) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file() && passes(&path, &fs::read_to_string(&path)?) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// FNV-1a (64 bit) over the lines of code, comments and blank lines left out.
+fn digest(sources: &[PathBuf], salt: &str) -> Result<u64, Box<dyn Error>> {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut eat = |text: &str| {
+        for byte in text.bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    eat(salt);
+    for path in sources {
+        println!("cargo::rerun-if-changed={}", path.display());
+        let text =
+            fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let code = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+        code.for_each(&mut eat);
+    }
+    Ok(hash)
 }
 
 /// `RINGFENCE_REVISION` for `env!`: the variable of that name, else the commit, else `unknown`. Debug builds say

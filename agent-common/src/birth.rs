@@ -26,7 +26,7 @@ const _: () = assert!(size_of::<Layout>() == 16);
 
 /// A path below the cgroup2 mount as a map key: its bytes, then zeros, of which there is one at least.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PathKey {
     /// The bytes.
     pub bytes: [u8; MAX_SUBJECT_PATH],

@@ -56,7 +56,7 @@ impl Veth {
     #[must_use]
     pub fn owns(&self, source: Address) -> bool {
         // The unspecified address looks like an unused entry, and is nobody's.
-        if source.hi == 0 && (source.lo == 0 || source.lo == 0xffff_0000_0000) {
+        if source.hi == 0 && (source.lo == 0 || source.lo == V4_UNSPECIFIED) {
             return false;
         }
         if self.flags & veth_flags::ANY_SOURCE != 0 {
@@ -72,6 +72,26 @@ impl Veth {
         false
     }
 }
+
+/// Whether a source is what a host has before it has an address: unspecified or link-local. For what a network stack
+/// needs to live, and for nothing else.
+#[inline(always)]
+#[must_use]
+pub const fn is_before_an_address(source: Address) -> bool {
+    source.hi == 0 && (source.lo == 0 || source.lo == V4_UNSPECIFIED) || source.hi >> 54 == 0xfe80 >> 6
+}
+
+/// Whether a destination is one that no packet on a wire has (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5): inside a
+/// host it is LOOPBACK, which is never judged.
+#[inline(always)]
+#[must_use]
+pub const fn is_never_sent_to(destination: Address) -> bool {
+    let v4 = destination.lo as u32;
+    destination.hi == 0
+        && (destination.lo <= 1 || destination.lo >> 32 == 0xffff && (v4 == 0 || v4 >> 24 == 127))
+}
+
+const V4_UNSPECIFIED: u64 = 0xffff_0000_0000;
 
 /// What was stopped on an interface, by interface index; made by the agent, counted by the kernel side.
 #[repr(C)]
@@ -154,6 +174,11 @@ pub enum Note {
 #[inline(always)]
 #[must_use]
 pub const fn note(verdict: Cached, flow: &Flow, length: u32, segments: u32) -> Note {
+    // The end of a connection that is blocked: a note would let everything of its tuple pass the host layer, payload
+    // that was sent around the socket layer among it.
+    if verdict.blocked() {
+        return Note::None;
+    }
     // Would be blocked: egress has recorded it, and a second record would be one too many.
     if verdict.violation() || (verdict.outcome() >> 16) as u8 == Reason::Inbound as u8 {
         return Note::Exact;
@@ -200,6 +225,7 @@ mod tests {
     use core::net::IpAddr;
 
     use super::{Note, OWN_ADDRESSES, VOUCH_LIFE, VOUCH_LINGER, VOUCH_RENEW, Veth, Vouch, note, veth_flags};
+    use super::{is_before_an_address, is_never_sent_to};
     use crate::address::Address;
     use crate::flow::{Direction, Flow, flags, protocol};
     use crate::sock::Cached;
@@ -233,6 +259,28 @@ mod tests {
         let veth = veth(&["10.0.0.2"], veth_flags::ANY_SOURCE);
         assert!(veth.owns(address("192.0.2.1")));
         assert!(!veth.owns(address("0.0.0.0")) && !veth.owns(address("::")));
+    }
+
+    #[test]
+    fn a_host_without_an_address_yet_is_told_from_others() {
+        for before in ["0.0.0.0", "::", "fe80::1", "febf::1"] {
+            assert!(is_before_an_address(address(before)), "{before}");
+        }
+        for other in ["10.0.0.1", "fec0::1", "fd77::1", "::1", "169.254.1.1"] {
+            assert!(!is_before_an_address(address(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_no_wire_carries_is_known() {
+        for never in ["0.0.0.0", "127.0.0.1", "127.255.255.254", "::", "::1"] {
+            assert!(is_never_sent_to(address(never)), "{never}");
+        }
+        for wire in
+            ["126.255.255.255", "128.0.0.1", "0.0.0.1", "::2", "::1.2.3.4", "fe80::1", "255.255.255.255"]
+        {
+            assert!(!is_never_sent_to(address(wire)), "{wire}");
+        }
     }
 
     #[test]
@@ -274,6 +322,9 @@ mod tests {
             note(decision(Reason::Default, Verdict::Block), &flow(protocol::UDP, 0), 60, 0),
             Note::Exact
         );
+        let goodbye = Cached(decision(Reason::Default, Verdict::Block).0 | 1 << 63);
+        assert!(goodbye.blocked());
+        assert_eq!(note(goodbye, &flow(protocol::TCP, 0), 60, 0), Note::None);
         assert_eq!(note(allowed, &flow(protocol::TCP, 0), 9_000, 7), Note::None);
         assert_eq!(note(allowed, &flow(protocol::UDP, 0), 1_280, 0), Note::None);
         assert_eq!(note(allowed, &flow(protocol::UDP, 0), 1_281, 0), Note::Portless);

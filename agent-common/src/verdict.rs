@@ -375,6 +375,9 @@ pub fn start<V: View>(view: &V, set: u32, flow: &Flow) -> Start {
     if flow.flags & flags::UNREADABLE != 0 {
         return Start::Answer(refused(view, set, Reason::Fault));
     }
+    if flow.flags & flags::SPOOFED != 0 {
+        return Start::Answer(refused(view, set, Reason::Spoofed));
+    }
     if flow.flags & flags::SOCKET != 0 {
         // No remote yet: the protocol alone decides, and all zeros would be LOOPBACK.
         let nobody = view.policy().set(set).len == 0;

@@ -38,6 +38,12 @@ impl Ask {
     pub(crate) const fn new(flow: Flow, who: Who, hook: Hook, now: u64) -> Self {
         Self { flow, who, now, hook: hook as u64, decision: 0, until: 0 }
     }
+
+    /// The answer.
+    #[inline(always)]
+    pub(crate) const fn verdict(&self) -> Cached {
+        Cached(self.decision)
+    }
 }
 
 impl Ask {
@@ -62,6 +68,7 @@ const REFUSED: u64 = 1 << 63 | 1 << 62;
 pub(crate) fn judge(image: &Image, state: &mut SockState, ask: &mut Ask) -> Cached {
     let known = ringfence_recall(state, ask, image.policy, image.index);
     if known != MISS {
+        ask.decision = known;
         return Cached(known);
     }
     let decided = decide_only(image, ask);

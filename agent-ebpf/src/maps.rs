@@ -57,7 +57,7 @@ static INDEXES: ArrayOfMaps<Array<[u64; INDEX_WORDS], 1, MMAPABLE>, 4> = ArrayOf
 #[btf_map]
 static IDENTITY: HashMap<u64, u32, MAX_IDENTITIES> = HashMap::new();
 #[btf_map]
-static STRANGERS: HashMap<u64, u32, MAX_WORKLOADS, NO_PREALLOC> = HashMap::new();
+static STRANGERS: HashMap<u64, u32, MAX_IDENTITIES, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static PATHS: HashMap<PathKey, u32, MAX_WORKLOADS, NO_PREALLOC> = HashMap::new();
 #[btf_map]

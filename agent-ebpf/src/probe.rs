@@ -7,6 +7,7 @@ use agent_common::address::Address;
 use agent_common::bytes::{Loop, Step};
 use agent_common::flow::{Direction, Flow};
 use agent_common::parse::ip::parse;
+use agent_common::parse::stack;
 use agent_common::probe::{BATCH, Batch, PacketAnswer, PlaceQuestion, VerdictQuestion};
 use agent_common::sock::Who;
 use agent_common::verdict::places_of;
@@ -61,7 +62,8 @@ impl Step for Each<PlaceQuestion> {
 fn probe_parse(ctx: SkBuffContext) -> i32 {
     let Some(control) = control() else { return FAILED };
     let Some(answer) = lookup::<_, _, PacketAnswer>(&raw const PROBE_PACKET, &0u32) else { return FAILED };
-    let Some(p) = parse(&Skb::new(ctx.skb.skb, control.zero)) else {
+    let skb = Skb::new(ctx.skb.skb, control.zero);
+    let Some(p) = parse(&skb) else {
         // The rest is what the asker wrote: it expects that to be untouched.
         answer.readable = 0;
         return DONE;
@@ -70,7 +72,7 @@ fn probe_parse(ctx: SkBuffContext) -> i32 {
     answer.source = p.source;
     answer.destination = p.destination;
     answer.protocol = u64::from(p.protocol);
-    answer.flags = u64::from(p.flags);
+    answer.flags = u64::from(p.flags | stack::flag(&skb, &p));
     answer.upper = u64::from(p.upper);
     answer.source_port = u64::from(p.source_port);
     answer.destination_port = u64::from(p.destination_port);

@@ -2,7 +2,6 @@
 
 use agent_common::host::{Note, Tuple, Vouch, note};
 use agent_common::parse::ip::parse;
-use agent_common::sock::Cached;
 use agent_common::verdict::Rules;
 use aya_ebpf::bindings::__sk_buff;
 
@@ -15,8 +14,8 @@ const PORTLESS: u64 = 1 << 32;
 
 /// Egress: notes a packet that passes, if the host layer would not let it pass by itself.
 #[inline(always)]
-pub(crate) fn vouch(image: &Image, skb: &Skb, ask: &Ask, verdict: Cached) {
-    let whom = match note(verdict, &ask.flow, skb.len(), skb.segments()) {
+pub(crate) fn vouch(image: &Image, skb: &Skb, ask: &Ask) {
+    let whom = match note(ask.verdict(), &ask.flow, skb.len(), skb.segments()) {
         Note::None => return,
         Note::Exact => u64::from(ask.who.workload),
         Note::Portless => u64::from(ask.who.workload) | PORTLESS,

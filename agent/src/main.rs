@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use agent::cli::client::ClientError;
 use agent::cli::output::{Exit, Style};
-use agent::cli::{check, doctor, explain, lookup, run, status, watch};
+use agent::cli::{check, doctor, explain, lookup, run, status, uninstall, watch};
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -27,6 +27,7 @@ enum Verb {
     Check(check::CheckArgs),
     Explain(Box<explain::ExplainArgs>),
     Lookup(lookup::LookupArgs),
+    Uninstall(uninstall::UninstallArgs),
     /// Print a completion script for a shell
     Completion {
         /// Which shell
@@ -73,6 +74,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Check(args) => check::run(&args, &mut out)?,
         Verb::Explain(args) => explain::run(&args, &mut out, &mut io::stderr())?,
         Verb::Lookup(args) => lookup::lookup(&args, style, io::stdin(), &mut out, &mut io::stderr())?.into(),
+        Verb::Uninstall(args) => uninstall::uninstall(&args, &mut out)?.into(),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "ringfence", &mut out);
             Exit::Fine.into()

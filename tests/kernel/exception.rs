@@ -88,7 +88,7 @@ fn ends_on_time() -> Result<Outcome> {
     let end = Timestamp::from_second((Timestamp::now() + life).as_second() + 1)?;
     agent.publish(&setup, &format!("{}{}", eea_only(&scene, "Enforce"), for_one_address(end)))?;
     must_echo(&mut crm, OPENED, to, "with the exception")?;
-    // Stopped, not dead: its links stay, and nobody can take the exception out of the maps.
+    // Stopped: nobody can take the exception out of the maps.
     agent.signal(Signal::STOP)?;
 
     let send_until_refused = Command::Load {
@@ -116,6 +116,7 @@ fn ends_on_time() -> Result<Outcome> {
 
     // The mutant: without the hooks it passes again.
     agent.kill()?;
-    must_echo(&mut crm, OPENED, to, "agent killed")?;
+    setup.uninstall()?;
+    must_echo(&mut crm, OPENED, to, "agent killed and uninstalled")?;
     Ok(Outcome::Passed)
 }

@@ -27,8 +27,11 @@ mod hybrid;
 mod live;
 mod load;
 mod observe;
+mod pins;
 mod policies;
+mod privileges;
 mod probe;
+mod protocols;
 mod reload;
 mod scene;
 mod suite;
@@ -58,11 +61,14 @@ fn main() -> ExitCode {
         observe::trials(),
         reload::trials(),
         flip::trials(),
+        protocols::trials(),
         birth::trials(),
         live::trials(),
         doctor::trials(),
         degraded::trials(),
         hybrid::trials(),
+        pins::trials(),
+        privileges::trials(),
         bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

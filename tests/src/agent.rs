@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +12,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use caps::Capability;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::bpffs::Bpffs;
 use crate::cgroup::Cgroup;
 use crate::deadline::wait_for;
 use crate::events::Watch;
@@ -43,11 +46,37 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Environment variable that names a second `ringfence`: the same source, with the feature `other-schema`.
+pub const OTHER_BINARY: &str = "RINGFENCE_BIN_OTHER";
+
+/// A second binary, which takes the maps of [`binary`] for those of another layout; `None` if there is none here.
+///
+/// # Errors
+/// [`OTHER_BINARY`] names no file.
+pub fn other_binary() -> Result<Option<PathBuf>> {
+    let Some(path) = std::env::var_os(OTHER_BINARY).map(PathBuf::from) else { return Ok(None) };
+    ensure!(path.is_file(), "{OTHER_BINARY}={} is no file", path.display());
+    Ok(Some(path))
+}
+
+/// What the agent may do when it is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privileges {
+    /// Root's.
+    All,
+    /// Those of root in a container that has been given these capabilities and no other.
+    Only(&'static [Capability]),
+}
+
 /// How an agent is to be run, with its directories. Outlives the agent, so that it can be started again with the
-/// same state.
+/// same state. Dropping it takes down the bpf file system with all that agents have pinned there.
 pub struct Setup {
     binary: PathBuf,
     directory: TempDir,
+    _bpffs: Bpffs,
+    pins: PathBuf,
+    on_exit: &'static str,
+    privileges: Privileges,
     cgroup_root: PathBuf,
     has_policy: bool,
     arguments: Vec<OsString>,
@@ -63,9 +92,14 @@ impl Setup {
     pub fn new(root: &Cgroup) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("ringfence-test-").tempdir()?;
         fs::create_dir(directory.path().join("state"))?;
+        let bpffs = Bpffs::mount()?;
         Ok(Self {
             binary: binary()?,
             directory,
+            pins: bpffs.pins(),
+            _bpffs: bpffs,
+            on_exit: "remove",
+            privileges: Privileges::All,
             cgroup_root: root.path().to_owned(),
             has_policy: false,
             arguments: Vec::new(),
@@ -88,6 +122,59 @@ impl Setup {
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
+    }
+
+    /// What is enforced goes on when the agent is asked to end. Without this it ends with the agent: tests that stop one
+    /// want to see the world without it.
+    pub fn keep_on_exit(mut self) -> Self {
+        self.on_exit = "keep";
+        self
+    }
+
+    /// With no more privileges than these.
+    pub fn privileges(mut self, privileges: Privileges) -> Self {
+        self.privileges = privileges;
+        self
+    }
+
+    /// From now on, starts this binary.
+    pub fn use_binary(&mut self, binary: &Path) {
+        self.binary = binary.to_owned();
+    }
+
+    /// The pin directory that agents are given; the first one makes it.
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    /// Uses the pin directory of another setup, which must live longer.
+    pub fn pins_of(mut self, other: &Self) -> Self {
+        self.pins.clone_from(&other.pins);
+        self
+    }
+
+    /// Forgets everything that agents have kept in the state directory.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn forget_state(&self) -> Result<()> {
+        let state = self.directory.path().join("state");
+        fs::remove_dir_all(&state)?;
+        Ok(fs::create_dir(&state)?)
+    }
+
+    /// Runs `ringfence uninstall` on the pin directory; exit code, and all that it said.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn uninstall(&self) -> Result<(Option<i32>, String)> {
+        let mut command = Command::new(&self.binary);
+        if let Some(namespace) = &self.namespace {
+            enter(&mut command, namespace.try_clone()?);
+        }
+        let output = command.args(["uninstall", "--bpffs"]).arg(self.pins()).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
     }
 
     /// With one more environment variable.
@@ -163,10 +250,14 @@ impl Setup {
         command.args(["run", "--allow-hybrid-cgroups", "--cgroup-root"]).arg(&self.cgroup_root);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.directory.path().join("state"));
+        command.arg("--bpffs").arg(self.pins()).args(["--on-exit", self.on_exit]);
         if self.has_policy {
             command.arg("--policy").arg(self.policy_path());
         }
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (*name, value)));
+        if let Privileges::Only(these) = self.privileges {
+            start_with_only(&mut command, these);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         if let Some(namespace) = &self.namespace {
             enter(&mut command, namespace.try_clone()?);
@@ -185,6 +276,22 @@ impl Setup {
         })?;
         Ok(Agent { binary: self.binary.clone(), socket: self.socket(), process, said })
     }
+}
+
+/// Lets a program start as root without any capability but these: what is not in the bounding set, `exec` does not give.
+fn start_with_only(command: &mut Command, these: &'static [Capability]) {
+    let narrow = move || {
+        for number in 0..64u32 {
+            if these.iter().any(|c| u32::from(c.index()) == number) {
+                continue;
+            }
+            // SAFETY: a plain system call; an error means that there is no capability of this number.
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
+        }
+        Ok(())
+    };
+    // SAFETY: `narrow` only makes async-signal-safe system calls and does not allocate.
+    unsafe { command.pre_exec(narrow) };
 }
 
 /// A running agent. Killed and reaped when dropped; its last words are printed if a test is failing.
@@ -273,8 +380,8 @@ impl Agent {
         kill_process(pid, signal).with_context(|| format!("cannot send {signal:?} to the agent"))
     }
 
-    /// Asks the agent to end (SIGTERM) and waits. Its links are held by the process, so the hooks are
-    /// detached afterwards. Returns what it said.
+    /// Asks the agent to end (SIGTERM) and waits. The hooks are detached afterwards, unless the setup says
+    /// [`Setup::keep_on_exit`]. Returns what it said.
     ///
     /// # Errors
     /// It did not end in time, or ended with an error.
@@ -286,7 +393,7 @@ impl Agent {
         Ok(self.said())
     }
 
-    /// Ends the agent without a chance to clean up (SIGKILL) and waits for it.
+    /// Ends the agent without a chance to clean up (SIGKILL) and waits for it. What is pinned goes on.
     ///
     /// # Errors
     /// It cannot be reaped.

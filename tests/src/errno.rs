@@ -25,6 +25,7 @@ pub fn name(errno: Errno) -> String {
         Errno::ADDRNOTAVAIL => "EADDRNOTAVAIL",
         Errno::AFNOSUPPORT => "EAFNOSUPPORT",
         Errno::PROTONOSUPPORT => "EPROTONOSUPPORT",
+        Errno::NOMEM => "ENOMEM",
         Errno::MSGSIZE => "EMSGSIZE",
         Errno::NOBUFS => "ENOBUFS",
         Errno::NODEV => "ENODEV",

@@ -21,6 +21,7 @@
 
 pub mod actor;
 pub mod agent;
+pub mod bpffs;
 pub mod cgroup;
 pub mod craft;
 pub mod deadline;

@@ -157,7 +157,7 @@ fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp:
             witness(image, state, ask);
             return DROP;
         }
-        vouch(image, skb, ask, verdict);
+        vouch(image, skb, ask);
         return PASS;
     }
     if tcp.is_first() {
@@ -181,7 +181,7 @@ fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp:
     {
         return DROP;
     }
-    vouch(image, skb, ask, verdict);
+    vouch(image, skb, ask);
     tally(skb, state, at, tcp);
     if tcp.is_last() {
         let rings = Rings::new(image, Hook::Egress as u32);

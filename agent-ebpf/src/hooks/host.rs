@@ -10,10 +10,11 @@
 
 use agent_common::address::Address;
 use agent_common::bytes::Bytes;
-use agent_common::flow::{Direction, Flow, flags};
-use agent_common::host::{Trace, Veth};
+use agent_common::flow::{Direction, Flow, flags, protocol};
+use agent_common::host::{Trace, Veth, is_before_an_address, is_never_sent_to};
 use agent_common::parse::ip::parse;
-use agent_common::sock::{Cached, SockState, sock_flags};
+use agent_common::parse::stack::{Life, classify};
+use agent_common::sock::{SockState, sock_flags};
 use agent_common::verdict::Rules;
 use agent_common::wire::{Counter, Hook};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
@@ -27,7 +28,7 @@ use crate::maps::{Image, add, count, trace, veth, veth_counts};
 use crate::vouch::is_vouched_for;
 
 const NEXT: i32 = TC_ACT_UNSPEC;
-const DROP: i32 = TC_ACT_SHOT as i32;
+const DROP: i32 = TC_ACT_SHOT;
 
 /// IANA IEEE 802 numbers.
 mod ethertype {
@@ -52,12 +53,28 @@ fn ringfence_host(ctx: TcContext) -> i32 {
         return NEXT;
     }
     let mut ask = Ask::new(UNREADABLE, who(&image, veth.workload), Hook::Host, coarse());
-    read(ctx.skb.skb, image.zero(), veth, kind, &mut ask.flow);
-    let verdict = decide_only(&image, &mut ask);
-    if !verdict.violation() {
+    let is_error = read(ctx.skb.skb, image.zero(), veth, kind, &mut ask.flow);
+    if !decide_only(&image, &mut ask).violation() {
         return NEXT;
     }
-    refuse(&image, ctx.skb.skb, veth, &ask, verdict)
+    if is_error && may_go_there(&image, &mut ask) {
+        return NEXT;
+    }
+    refuse(&image, ctx.skb.skb, veth, &ask)
+}
+
+/// An ICMP error tells of a flow: where that may go, it may. No fence need open ICMP for it.
+#[inline(always)]
+fn may_go_there(image: &Image, ask: &mut Ask) -> bool {
+    let protocol = ask.flow.protocol;
+    ask.flow.protocol = protocol::UDP;
+    let may = !decide_only(image, ask).violation();
+    ask.flow.protocol = protocol;
+    if !may {
+        // For the record.
+        decide_only(image, ask);
+    }
+    may
 }
 
 const UNREADABLE: Flow = Flow {
@@ -68,25 +85,39 @@ const UNREADABLE: Flow = Flow {
     flags: flags::UNREADABLE | flags::NO_PORT,
 };
 
-/// Fills `flow` if the packet can be read. Out of line for the stack's sake, like all that follows.
+/// Fills `flow` if the packet can be read; true for an ICMP error. Out of line for the stack's sake, like all that
+/// follows.
 #[inline(never)]
-fn read(skb: *mut __sk_buff, zero: u64, veth: &Veth, kind: u16, flow: &mut Flow) {
+fn read(skb: *mut __sk_buff, zero: u64, veth: &Veth, kind: u16, flow: &mut Flow) -> bool {
     let frame = Frame::new(skb, zero);
     // The EtherType chooses the parser of whoever receives it; the version in the header does here. They must agree.
     let version = match kind {
         ethertype::IPV4 => 4,
         ethertype::IPV6 => 6,
-        _ => return,
+        _ => return false,
     };
     if frame.u8(0).is_none_or(|first| first >> 4 != version) {
-        return;
+        return false;
     }
-    let Some(p) = parse(&frame) else { return };
+    let Some(p) = parse(&frame) else { return false };
+    if is_never_sent_to(p.destination) {
+        return false;
+    }
     flow.remote.hi = p.destination.hi;
     flow.remote.lo = p.destination.lo;
     flow.port = p.destination_port;
     flow.protocol = p.protocol;
-    flow.flags = if is_own(veth, p.source.hi, p.source.lo) { p.flags } else { p.flags | flags::SPOOFED };
+    let life = classify(&frame, &p);
+    let mut f = p.flags;
+    if life.is_some() {
+        f |= flags::STACK;
+    }
+    let is_needed = life.is_some() && is_before_an_address(p.source);
+    if !is_needed && !is_own(veth, p.source.hi, p.source.lo) {
+        f |= flags::SPOOFED;
+    }
+    flow.flags = f;
+    matches!(life, Some(Life::Error))
 }
 
 /// Out of line for the verifier's sake: a loop of comparisons, walked once and not along every path of the parser.
@@ -97,7 +128,7 @@ fn is_own(veth: &Veth, hi: u64, lo: u64) -> bool {
 
 /// What the fences refuse: unless egress vouched for it, it is recorded and, where a fence enforces, stopped.
 #[inline(always)]
-fn refuse(image: &Image, skb: *mut __sk_buff, veth: &Veth, ask: &Ask, verdict: Cached) -> i32 {
+fn refuse(image: &Image, skb: *mut __sk_buff, veth: &Veth, ask: &Ask) -> i32 {
     let (flow, zero) = (&ask.flow, image.zero());
     let is_own = flow.flags & (flags::SPOOFED | flags::UNREADABLE) == 0;
     let generation = image.policy().head.generation;
@@ -114,13 +145,11 @@ fn refuse(image: &Image, skb: *mut __sk_buff, veth: &Veth, ask: &Ask, verdict: C
         }
         None => count(Counter::NoStorage),
     }
-    let counts = veth_counts(ifindex);
-    if verdict.blocked() {
-        counts.map(|c| add(&mut c.blocked, 1));
-        return DROP;
+    let blocked = ask.verdict().blocked();
+    if let Some(counts) = veth_counts(ifindex) {
+        add(if blocked { &mut counts.blocked } else { &mut counts.would_block }, 1);
     }
-    counts.map(|c| add(&mut c.would_block, 1));
-    NEXT
+    if blocked { DROP } else { NEXT }
 }
 
 /// What stands in for the socket.

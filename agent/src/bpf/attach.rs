@@ -1,11 +1,17 @@
-//! Programs to the cgroup. Links are held by the process: when it ends, the kernel detaches.
+//! Programs to the cgroup, kept by links that outlive the agent.
 
 use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
-use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
+use aya::programs::ProgramError;
 use thiserror::Error;
+
+use super::link::{KeptLink, Place};
+use super::pin::{PinDirectory, PinError};
 
 /// Why a program is not attached.
 #[derive(Debug, Error)]
@@ -16,48 +22,46 @@ pub enum AttachError {
         /// Which one.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The object lacks a program.
     #[error("the kernel object has no program {0}: object and agent are of different builds")]
     Missing(&'static str),
-    /// The kernel refused.
-    #[error("attach {name} to {}: {source}", path.display())]
-    Refused {
+    /// The program was not loaded.
+    #[error("program {name}: {source}")]
+    NotLoaded {
         /// The program.
         name: &'static str,
-        /// The cgroup.
-        path: PathBuf,
-        /// What the kernel said.
-        source: Box<ProgramError>,
+        /// What aya said.
+        source: ProgramError,
     },
+    /// The link can't be made, kept or given its program.
+    #[error(transparent)]
+    Pin(#[from] PinError),
 }
 
-/// One hook: the program, and whether it sits on the way in or out where its type does not say.
+/// One hook: the program and where it goes.
 #[derive(Clone, Copy, Debug)]
 pub struct HookProgram {
-    /// The name users see, and `--hooks` takes.
+    /// The name users see, and that of its link.
     pub hook: &'static str,
     /// The program in the kernel object.
     pub program: &'static str,
-    direction: Option<CgroupSkbAttachType>,
+    /// `enum bpf_attach_type` (include/uapi/linux/bpf.h).
+    attach: u32,
 }
 
 /// All hooks, in the order they are attached: those that refuse a call before the one that stops packets, or a connect
 /// between the two would hang on a dropped SYN instead of being told no.
 pub const HOOKS: [HookProgram; 8] = [
-    HookProgram { hook: "sock_create", program: "ringfence_sock_create", direction: None },
-    HookProgram { hook: "connect4", program: "ringfence_connect4", direction: None },
-    HookProgram { hook: "connect6", program: "ringfence_connect6", direction: None },
-    HookProgram { hook: "sendmsg4", program: "ringfence_sendmsg4", direction: None },
-    HookProgram { hook: "sendmsg6", program: "ringfence_sendmsg6", direction: None },
-    HookProgram { hook: "egress", program: "ringfence_egress", direction: Some(CgroupSkbAttachType::Egress) },
-    HookProgram {
-        hook: "ingress",
-        program: "ringfence_ingress",
-        direction: Some(CgroupSkbAttachType::Ingress),
-    },
-    HookProgram { hook: "sock_release", program: "ringfence_sock_release", direction: None },
+    HookProgram { hook: "sock_create", program: "ringfence_sock_create", attach: 2 },
+    HookProgram { hook: "connect4", program: "ringfence_connect4", attach: 10 },
+    HookProgram { hook: "connect6", program: "ringfence_connect6", attach: 11 },
+    HookProgram { hook: "sendmsg4", program: "ringfence_sendmsg4", attach: 14 },
+    HookProgram { hook: "sendmsg6", program: "ringfence_sendmsg6", attach: 15 },
+    HookProgram { hook: "egress", program: "ringfence_egress", attach: 1 },
+    HookProgram { hook: "ingress", program: "ringfence_ingress", attach: 0 },
+    HookProgram { hook: "sock_release", program: "ringfence_sock_release", attach: 34 },
 ];
 
 impl HookProgram {
@@ -71,30 +75,34 @@ impl HookProgram {
     }
 }
 
-/// Attaches hooks to a cgroup and everything below it.
-///
-/// aya 0.14's `AllowMultiple` passes a flag that `BPF_LINK_CREATE` refuses; a link is always "multi", so `Single` is
-/// right (aya issue 1078).
-pub fn attach(ebpf: &mut Ebpf, root: &Path, hooks: &[HookProgram]) -> Result<(), AttachError> {
-    let cgroup = File::open(root).map_err(|source| AttachError::Cgroup { path: root.to_owned(), source })?;
-    let mode = CgroupAttachMode::Single;
-    for h in hooks {
-        let program = ebpf.program_mut(h.program).ok_or(AttachError::Missing(h.program))?;
-        #[expect(clippy::wildcard_enum_match_arm, reason = "aya's enum: other kinds of program are not ours")]
-        let done = match program {
-            Program::CgroupSkb(p) => {
-                let direction = h.direction.ok_or(AttachError::Missing(h.program))?;
-                p.attach(&cgroup, direction, mode).map(|_| ())
-            }
-            Program::CgroupSock(p) => p.attach(&cgroup, mode).map(|_| ()),
-            Program::CgroupSockAddr(p) => p.attach(&cgroup, mode).map(|_| ()),
-            _ => return Err(AttachError::Missing(h.program)),
-        };
-        done.map_err(|source| AttachError::Refused {
-            name: h.program,
-            path: root.to_owned(),
-            source: Box::new(source),
-        })?;
+/// Puts the programs of hooks at a cgroup and everything below it: into the links that an earlier agent left, else into
+/// new ones. What is missing comes first: where a link is gone there is a hole, where it is not an older program judges.
+pub(crate) fn attach(
+    ebpf: &Ebpf,
+    pins: &PinDirectory,
+    root: &Path,
+    hooks: &[HookProgram],
+) -> Result<Vec<KeptLink>, AttachError> {
+    let unreadable = |source| AttachError::Cgroup { path: root.to_owned(), source };
+    let cgroup = File::open(root).map_err(unreadable)?;
+    let id = cgroup.metadata().map_err(unreadable)?.ino();
+    let place = |hook: &HookProgram| Place::Cgroup { cgroup: cgroup.as_fd(), id, attach: hook.attach };
+    let mut missing = Vec::new();
+    let mut standing = Vec::new();
+    for hook in hooks {
+        let stands = pins.stands(hook.hook, &place(hook))?;
+        if stands { &mut standing } else { &mut missing }.push(hook);
     }
-    Ok(())
+    let mut kept = Vec::new();
+    for hook in missing.into_iter().chain(standing) {
+        kept.push(pins.link(hook.hook, program(ebpf, hook.program)?, &place(hook))?);
+        pins.keep_program(hook.program, program(ebpf, hook.program)?)?;
+    }
+    Ok(kept)
+}
+
+/// The descriptor of a loaded program.
+pub(crate) fn program<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, AttachError> {
+    let program = ebpf.program(name).ok_or(AttachError::Missing(name))?;
+    Ok(program.fd().map_err(|source| AttachError::NotLoaded { name, source })?.as_fd())
 }

@@ -6,7 +6,9 @@
 //! the [`Layout`]. Needs CAP_PERFMON beside CAP_BPF (`bpf_probe_read_kernel`), a kernel with BTF, and paths that mean the
 //! same to the kernel and to us: not so inside a cgroup namespace.
 
+use std::ffi::CStr;
 use std::fmt;
+use std::os::fd::AsFd;
 
 use agent_common::birth::{Layout, PathKey};
 use aya::Ebpf;
@@ -18,7 +20,9 @@ use super::btf::{BtfError, offsets};
 use super::features::Feature;
 use super::features::switches::{Switches, UnknownFeature, WITHOUT};
 use super::image::take;
+use super::link::{KeptLink, Place};
 use super::load::{LoadError, Loaded};
+use super::pin::{PinDirectory, PinError};
 use crate::policy::CgroupPath;
 
 /// For tests: `off` gives up both ways, so that the leak which they close can be seen. ([`WITHOUT`] `=birth` takes the
@@ -28,13 +32,18 @@ pub const SWITCH: &str = "RINGFENCE_BIRTH";
 /// A tracepoint and its program.
 struct Tracepoint {
     name: &'static str,
+    kernel_name: &'static CStr,
     program: &'static str,
 }
 
 /// Release first: what is born is surely let go.
 const TRACEPOINTS: [Tracepoint; 2] = [
-    Tracepoint { name: "cgroup_release", program: "ringfence_cgroup_release" },
-    Tracepoint { name: "cgroup_mkdir", program: "ringfence_cgroup_mkdir" },
+    Tracepoint {
+        name: "cgroup_release",
+        kernel_name: c"cgroup_release",
+        program: "ringfence_cgroup_release",
+    },
+    Tracepoint { name: "cgroup_mkdir", kernel_name: c"cgroup_mkdir", program: "ringfence_cgroup_mkdir" },
 ];
 
 /// How new cgroups of subjects are met.
@@ -105,6 +114,8 @@ enum Missing {
     #[error("raw_tp/{name}: {source} (it needs CAP_BPF and CAP_PERFMON)")]
     Refused { name: &'static str, source: Box<ProgramError> },
     #[error(transparent)]
+    Pin(#[from] PinError),
+    #[error(transparent)]
     Switches(#[from] UnknownFeature),
     #[error("it was switched off by {WITHOUT}")]
     SwitchedOff,
@@ -112,24 +123,33 @@ enum Missing {
 
 /// Loads and attaches what there is to be had; `real_paths`: the agent sees cgroup paths as the kernel does.
 ///
-/// Before the first policy is published: there must be no moment between the two.
-pub fn attach(ebpf: &mut Ebpf, real_paths: bool, programs: &mut Vec<Loaded>) -> Birth {
+/// Before the first policy is published: there must be no moment between the two. An earlier agent's programs go on beside
+/// ours until the links settle.
+pub(crate) fn attach(
+    ebpf: &mut Ebpf,
+    pins: &PinDirectory,
+    real_paths: bool,
+    programs: &mut Vec<Loaded>,
+) -> (Birth, Vec<KeptLink>) {
     if std::env::var_os(SWITCH).is_some_and(|value| value == "off") {
-        return Birth::Off;
+        return (Birth::Off, Vec::new());
     }
-    match try_attach(ebpf, real_paths) {
-        Ok(loaded) => {
+    match try_attach(ebpf, pins, real_paths) {
+        Ok((loaded, links)) => {
             programs.extend(loaded);
-            Birth::Kernel
+            (Birth::Kernel, links)
         }
         Err(why) => {
             detach(ebpf);
-            Birth::Watch { why: why.to_string() }
+            (Birth::Watch { why: why.to_string() }, Vec::new())
         }
     }
 }
 
-fn try_attach(ebpf: &mut Ebpf, real_paths: bool) -> Result<Vec<Loaded>, Missing> {
+/// What was attached, by the verifier's figures and by link.
+type Attached = (Vec<Loaded>, Vec<KeptLink>);
+
+fn try_attach(ebpf: &mut Ebpf, pins: &PinDirectory, real_paths: bool) -> Result<Attached, Missing> {
     if Switches::from_environment()?.without(Feature::Birth) {
         return Err(Missing::SwitchedOff);
     }
@@ -138,7 +158,13 @@ fn try_attach(ebpf: &mut Ebpf, real_paths: bool) -> Result<Vec<Loaded>, Missing>
     }
     let mut map: Array<MapData, Layout> = take(ebpf, "LAYOUT")?;
     map.set(0, layout()?, 0)?;
-    TRACEPOINTS.iter().map(|tracepoint| one(ebpf, tracepoint)).collect()
+    let mut attached = Attached::default();
+    for tracepoint in &TRACEPOINTS {
+        let (loaded, link) = one(ebpf, pins, tracepoint)?;
+        attached.0.push(loaded);
+        attached.1.push(link);
+    }
+    Ok(attached)
 }
 
 fn layout() -> Result<Layout, BtfError> {
@@ -151,14 +177,15 @@ fn layout() -> Result<Layout, BtfError> {
     Ok(Layout { cgroup_kn, cgroup_root, kn_id, root_hierarchy })
 }
 
-fn one(ebpf: &mut Ebpf, tracepoint: &Tracepoint) -> Result<Loaded, Missing> {
+fn one(ebpf: &mut Ebpf, pins: &PinDirectory, tracepoint: &Tracepoint) -> Result<(Loaded, KeptLink), Missing> {
     let name = tracepoint.name;
     let refused = |source| Missing::Refused { name, source: Box::new(source) };
     let program = program(ebpf, tracepoint.program).ok_or(Missing::NoProgram(tracepoint.program))?;
     program.load().map_err(refused)?;
-    program.attach(name).map_err(refused)?;
+    let place = Place::Tracepoint { name: tracepoint.kernel_name };
+    let link = pins.link(name, program.fd().map_err(refused)?.as_fd(), &place)?;
     let instructions = program.info().map_err(refused)?.verified_instruction_count();
-    Ok(Loaded { name: tracepoint.program.to_owned(), instructions })
+    Ok((Loaded { name: tracepoint.program.to_owned(), instructions }, link))
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Option<&'a mut RawTracePoint> {

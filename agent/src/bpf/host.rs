@@ -10,8 +10,9 @@ use aya::programs::{Program, ProgramError};
 use thiserror::Error;
 
 use super::image::take;
+use super::link::{KeptLink, Place};
 use super::load::LoadError;
-use super::sys::attach_tcx;
+use super::pin::{PinDirectory, PinError};
 
 /// The program in the kernel object.
 pub const PROGRAM: &str = "ringfence_host";
@@ -100,6 +101,22 @@ impl HostMaps {
 /// `BPF_NOEXIST` (include/uapi/linux/bpf.h).
 const BPF_NOEXIST: u64 = 1;
 
+/// `enum bpf_attach_type`.
+const BPF_TCX_INGRESS: u32 = 46;
+
+/// Name of the link of an interface.
+const LINK: &str = "veth-";
+
+/// Name of the link at an interface.
+pub(crate) fn link_name(index: u32) -> String {
+    format!("{LINK}{index}")
+}
+
+/// The interface that a link of this name is at, if it is one of ours.
+pub(crate) fn interface_of(link: &str) -> Option<u32> {
+    link.strip_prefix(LINK)?.parse().ok()
+}
+
 /// The loaded program.
 #[derive(Debug)]
 pub struct HostProgram(OwnedFd);
@@ -112,12 +129,19 @@ impl HostProgram {
         fd.as_fd().try_clone_to_owned().map(Self).map_err(HostError::Descriptor)
     }
 
-    /// In front of all other programs of the interface's ingress; attached as long as the descriptor, or a pin, lives.
+    /// In front of all other programs of the interface's ingress, kept by a pinned link; `None` where the kernel has no
+    /// tcx (before 6.6).
     ///
     /// # Errors
-    /// What the kernel said; `EINVAL` where it has no tcx (before 6.6).
-    pub(crate) fn attach_tcx(&self, index: u32) -> io::Result<OwnedFd> {
-        attach_tcx(self.0.as_fd(), index)
+    /// What the kernel said.
+    pub(crate) fn attach_tcx(&self, pins: &PinDirectory, index: u32) -> Result<Option<KeptLink>, PinError> {
+        let place = Place::Tcx { interface: index, attach: BPF_TCX_INGRESS };
+        match pins.link(&link_name(index), self.0.as_fd(), &place) {
+            Ok(link) => Ok(Some(link)),
+            // What a kernel says to a kind of link that it does not know.
+            Err(PinError::Step { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -17,7 +17,9 @@ use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use thiserror::Error;
 
+use super::adopt::{Inherited, PolicyPin};
 use super::load::LoadError;
+use super::pin::PinError;
 use super::sys::{Mapped, clear_inner, set_inner};
 
 /// Slots of the index map in the kernel object (`INDEXES`). Two are in use during a swap, one at other times.
@@ -37,6 +39,9 @@ pub enum PublishError {
     /// A first policy without a place index.
     #[error("no place index was published yet: this is a fault of the agent, please report it")]
     NoIndex,
+    /// The policy map can't be pinned.
+    #[error(transparent)]
+    Pin(#[from] PinError),
     /// A map element can't be written.
     #[error("{what}: {source}")]
     Map {
@@ -115,6 +120,10 @@ pub struct ImageMaps {
     control: Array<MapData, Control>,
     slot: u32,
     index: Option<PublishedIndex>,
+    /// Where the policy in force is pinned; `None`: nowhere.
+    pin: Option<PolicyPin>,
+    /// An image of an earlier agent is in force until the first swap.
+    inherited: bool,
 }
 
 /// What the kernel side counts.
@@ -138,7 +147,14 @@ impl ImageMaps {
             Some(_) | None => Err(LoadError::NoMap(name)),
         };
         let (policies, indexes) = (outer("POLICIES")?, outer("INDEXES")?);
-        Ok(Self { policies, indexes, control, slot: 0, index: None })
+        Ok(Self { policies, indexes, control, slot: 0, index: None, pin: None, inherited: false })
+    }
+
+    /// Pins the policy that is in force from now on, and goes on from what an earlier agent left.
+    pub(crate) fn keep(&mut self, pin: PolicyPin, inherited: Option<&Inherited>) {
+        self.pin = Some(pin);
+        self.inherited = inherited.is_some();
+        self.slot = inherited.map_or(0, |i| i.slot % INDEX_SLOTS);
     }
 
     /// An empty index to fill.
@@ -174,10 +190,24 @@ impl ImageMaps {
     /// Swaps a staged image in with one pointer, and only then lets the old index go. When this returns, no packet is
     /// judged by the old image any more.
     pub fn swap(&mut self, staged: &Staged) -> Result<(), PublishError> {
-        set_inner(self.policies.fd().as_fd(), 0, staged.policy.0.as_fd())
-            .map_err(kernel("publish the policy"))?;
+        let generation = staged.policy.head.generation;
+        if let Some(pin) = &self.pin {
+            pin.coming(generation, &staged.policy.0)?;
+        }
+        if let Err(source) = set_inner(self.policies.fd().as_fd(), 0, staged.policy.0.as_fd()) {
+            if let Some(pin) = &self.pin {
+                pin.withdrawn(generation)?;
+            }
+            return Err(kernel("publish the policy")(source));
+        }
+        if let Some(pin) = &self.pin
+            && let Err(error) = pin.arrived(generation)
+        {
+            tracing::warn!(%error, "the pin of the policy before stays: it holds 3 MiB");
+        }
         let old = std::mem::replace(&mut self.slot, staged.slot);
-        let first = self.index.replace(staged.index.clone()).is_none();
+        let first = self.index.replace(staged.index.clone()).is_none() && !self.inherited;
+        self.inherited = false;
         if staged.slot != old && !first {
             clear_inner(self.indexes.fd().as_fd(), old).map_err(kernel("free the old place index"))?;
         }
@@ -207,6 +237,11 @@ impl KernelCounters {
     /// Takes the maps out of a loaded object.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
         Ok(Self { counters: take(ebpf, "COUNTERS")? })
+    }
+
+    /// The counters in this map.
+    pub(crate) fn new(counters: PerCpuArray<MapData, u64>) -> Self {
+        Self { counters }
     }
 
     /// A counter, over all CPUs.

@@ -1,5 +1,8 @@
 //! Loads every program; the kernel's verifier has the last word.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use agent_common::control::Control;
 use aya::maps::{Array, MapData, MapError};
 use aya::programs::{Program, ProgramError};
@@ -55,12 +58,25 @@ pub struct Loaded {
     pub instructions: Option<u32>,
 }
 
-/// Loads the object and all its programs; nothing is attached yet.
+/// Loads the object and all its programs, with maps of their own; nothing is attached yet.
 pub fn load(object: &[u8]) -> Result<(Ebpf, Vec<Loaded>), LoadError> {
+    load_over(object, &BTreeMap::new())
+}
+
+/// As [`load`], but the programs use the maps that are pinned, by name, at these paths.
+pub(crate) fn load_over(
+    object: &[u8],
+    pinned: &BTreeMap<String, PathBuf>,
+) -> Result<(Ebpf, Vec<Loaded>), LoadError> {
     if object.is_empty() {
         return Err(LoadError::Stub);
     }
-    let mut ebpf = EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(object)?;
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(VerifierLogLevel::STATS);
+    for (name, path) in pinned {
+        loader.map_pin_path(name, path);
+    }
+    let mut ebpf = loader.load(object)?;
     let mut loaded = Vec::new();
     for (name, program) in ebpf.programs_mut() {
         #[expect(clippy::wildcard_enum_match_arm, reason = "aya's enum: other kinds of program are not ours")]
@@ -96,6 +112,11 @@ pub fn seed(ebpf: &mut Ebpf) -> Result<Array<MapData, Control>, LoadError> {
         .set(0, Control { epoch: 1, key, zero: 0 }, 0)
         .map_err(|source| LoadError::Map { name: "CONTROL", source })?;
     Ok(control)
+}
+
+/// The control value of maps that were taken over: secrets and epoch stay, and with them what sockets remember.
+pub(crate) fn keep_seed(ebpf: &mut Ebpf) -> Result<Array<MapData, Control>, LoadError> {
+    take(ebpf, "CONTROL")
 }
 
 /// Debug lines of the kernel programs.

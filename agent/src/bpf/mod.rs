@@ -1,7 +1,9 @@
 //! The kernel side, as the agent sees it: the only importer of aya and the only `unsafe` of the agent.
 //!
-//! [`object`] → [`load`] → [`birth`] → [`image`] and [`identity`] (fill, stage, swap) → [`attach`].
+//! [`object`] → [`adopt`] (what is there?) → [`load`] → [`birth`] → [`image`] and [`identity`] (fill, stage, swap) →
+//! [`attach`] → [`link`]; all of it kept in the [`pin`] directory.
 
+pub(crate) mod adopt;
 pub mod attach;
 pub mod birth;
 mod btf;
@@ -9,8 +11,12 @@ pub mod features;
 pub mod host;
 pub mod identity;
 pub mod image;
+pub mod ledger;
+pub(crate) mod link;
 pub mod load;
 pub mod object;
+pub mod pin;
+pub mod rings;
 pub mod storage;
 mod strict;
 mod sys;

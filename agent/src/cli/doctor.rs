@@ -15,7 +15,7 @@ use self::needs::Needs;
 use self::report::Report;
 use super::client::DEFAULT_SOCKET;
 use super::output::{Exit, Style};
-use crate::bpf::features::programs::{ProgramReport, probe_programs};
+use crate::bpf::features::programs::{ProgramReport, probe_programs, take_away_refused_layers};
 use crate::bpf::features::scratch::ScratchCgroup;
 use crate::bpf::features::switches::Switches;
 use crate::bpf::features::{Probed, probe_all};
@@ -103,7 +103,9 @@ fn examine(args: &DoctorArgs, switches: &Switches) -> Findings {
         Err(error) => Err(error.to_string()),
     };
     let at = args.cgroup_root.as_deref();
-    let features = probe_all(at, scratch.as_ref().map_err(String::as_str), &args.bpffs, switches);
+    let mut features = probe_all(at, scratch.as_ref().map_err(String::as_str), &args.bpffs, switches);
     let cgroup = scratch.as_ref().ok().map(ScratchCgroup::path);
-    Findings { features, programs: probe_programs(OBJECT, cgroup, args.verbose) }
+    let programs = probe_programs(OBJECT, cgroup, args.verbose);
+    take_away_refused_layers(&mut features, programs.as_deref().unwrap_or_default());
+    Findings { features, programs }
 }

@@ -8,4 +8,5 @@ pub mod lookup;
 pub mod output;
 pub mod run;
 pub mod status;
+pub mod uninstall;
 pub mod watch;

@@ -14,8 +14,11 @@ Examples:
   ringfence run --policy crm.yaml --cgroup-root /sys/fs/cgroup/system.slice --errno ECONNREFUSED
   ringfence run --config /etc/ringfence/config.yaml   the same keys in a file, in camelCase (cgroupRoot: …)
 
-Ready when `ringfence status` exits 0. Needs Linux 6.1 or newer and CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON.
-On SIGTERM or SIGINT it detaches: from then on nothing is enforced.
+Ready when `ringfence status` exits 0. Needs Linux 6.1 or newer and CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: `ringfence doctor`
+says what is missing here. A first start is refused (exit code 1) on a hybrid cgroup host and where a fence requires what
+this node lacks, unless --allow-hybrid-cgroups or --allow-partial say that less will do.
+Its programs lie pinned below /sys/fs/bpf and go on without it, also after a crash; the next agent takes them over.
+On SIGTERM or SIGINT they stay (--on-exit remove: they go); `ringfence uninstall` removes them.
 Debug lines, the kernel programs' among them: RUST_LOG=debug.";
 
 /// Arguments of `ringfence run`.

@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{ANSWER_TIMEOUT, ClientError, SocketArg, connect};
 use super::output::{Colour, Exit, Style, parse_duration, printable};
-use crate::events::model::words::State;
+use crate::events::model::words::{Guard, State};
 use crate::grpc::convert::answers_in::{self, StatusReport};
+use crate::hostlayer::report::Interface;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -134,6 +135,9 @@ fn print_text(report: &StatusReport, style: Style, out: &mut impl Write) -> std:
             program.detail.as_deref().map(|detail| format!(": {}", printable(detail))).unwrap_or_default();
         line("program", format!("{} {}{detail}", style.paint(colour, &format!("{state:<8}")), program.name))?;
     }
+    for interface in &agent.interfaces {
+        line("interface", interface_line(interface, style))?;
+    }
     for set in &agent.data_sets {
         let date = set.data_date.map(|date| format!(" of {date}")).unwrap_or_default();
         let notice =
@@ -148,6 +152,24 @@ fn print_text(report: &StatusReport, style: Style, out: &mut impl Write) -> std:
     }
     let (id, head, now) = (&report.stream_id, report.head_sequence, report.subscribers);
     line("stream", format!("{id}, {head} events, {now} subscribers"))
+}
+
+fn interface_line(interface: &Interface, style: Style) -> String {
+    let colour = match interface.guard {
+        Guard::Tcx | Guard::Clsact => Colour::Good,
+        Guard::Shared | Guard::None => Colour::Warn,
+    };
+    let guard = style.paint(colour, &format!("{:<8}", interface.guard.as_str()));
+    let name = interface.name.as_deref().map(|name| format!(" {}", printable(name))).unwrap_or_default();
+    let index = interface.index.map(|index| format!(" ({index})")).unwrap_or_default();
+    let counts = match (interface.blocked, interface.would_block) {
+        _ if interface.name.is_none() => String::new(),
+        (blocked, 0) => format!(", blocked {blocked}"),
+        (blocked, would) => format!(", blocked {blocked}, would block {would}"),
+    };
+    let detail =
+        interface.detail.as_deref().map(|detail| format!(": {}", printable(detail))).unwrap_or_default();
+    format!("{guard}{name}{index} of {}{counts}{detail}", printable(&interface.workload))
 }
 
 #[cfg(test)]

@@ -36,6 +36,10 @@ async fn json_has_the_generation_and_the_state() {
     );
     assert_eq!(json["started"], "2026-11-20T10:00:00.25Z");
     assert_eq!(json["fences"][0]["mode"], "Enforce");
+    assert_eq!(
+        (&json["interfaces"][0]["guard"], &json["interfaces"][0]["blocked"]),
+        (&"tcx".into(), &12.into())
+    );
     assert_eq!(json["data_sets"][0]["data_date"], "2026-11-01");
 }
 
@@ -43,9 +47,13 @@ async fn json_has_the_generation_and_the_state() {
 async fn text_names_what_is_in_force_and_what_is_wrong() {
     let agent = FakeAgent::start();
     let (_, out) = run(&agent.socket(), &[]).await.expect("an answer");
-    for wanted in
-        ["state     Ready", "note      country data is 130 days old", "Enforce crm-stays-in-the-eea"]
-    {
+    for wanted in [
+        "state     Ready",
+        "note      country data is 130 days old",
+        "Enforce crm-stays-in-the-eea",
+        "interface tcx      veth1a2b (7) of /crm, blocked 12\n",
+        "interface none     of /llm: no own interface: it uses the host's network\n",
+    ] {
         assert!(out.contains(wanted), "{wanted:?} is missing:\n{out}");
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_common::flow::{Direction as KernelDirection, Flow};
+use agent_common::flow::{Direction as KernelDirection, Flow, flags};
 use agent_common::verdict::{Outcome, Reason as KernelReason};
 use agent_common::wire::{self, event_flags};
 use jiff::Timestamp;
@@ -61,8 +61,7 @@ impl Enricher {
     }
 
     fn wall(&self, boot: u64) -> Timestamp {
-        Timestamp::from_nanosecond(i128::from(boot) + self.clock.wall_minus_boot)
-            .unwrap_or(Timestamp::UNIX_EPOCH)
+        self.clock.wall(boot)
     }
 
     /// One event. Its numbers were checked by `decode`; what they point to may be gone.
@@ -198,6 +197,12 @@ fn outcomes(in_force: &InForce, e: &wire::Event) -> Arc<[FenceOutcome]> {
     let fences = said.into_iter().enumerate().filter_map(|(at, outcome)| {
         let fence = manifest.fence(outcome)?;
         let blocks = e.blocking >> at & 1 == 1;
+        // No fence was asked: they all say no for the same reason.
+        let outcome = if e.flow_flags & (flags::UNREADABLE | flags::SPOOFED) == 0 {
+            outcome
+        } else {
+            Outcome(e.outcome)
+        };
         Some(FenceOutcome {
             fence: Arc::clone(&fence.name),
             mode: mode(fence.mode),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use self::flow::FlowEvent;
-use self::notice::{Heartbeat, Lost, NodeState, PolicyChange};
+use self::notice::{Gap, Heartbeat, Lost, NodeState, PolicyChange, Tamper};
 use self::words::Kind;
 
 /// What happened, and when, before the hub gives it a number.
@@ -43,6 +43,10 @@ pub enum Body {
     PolicyChange(PolicyChange),
     /// The agent changed its state.
     NodeState(NodeState),
+    /// For a time no agent was reading events.
+    Gap(Gap),
+    /// Somebody changed what the agent has attached.
+    Tamper(Tamper),
 }
 
 impl Event {
@@ -63,6 +67,8 @@ impl Event {
             Body::Heartbeat(_) => Kind::Heartbeat,
             Body::PolicyChange(_) => Kind::PolicyChange,
             Body::NodeState(_) => Kind::NodeState,
+            Body::Gap(_) => Kind::Gap,
+            Body::Tamper(_) => Kind::Tamper,
         }
     }
 
@@ -71,7 +77,12 @@ impl Event {
     pub const fn flow(&self) -> Option<&FlowEvent> {
         match &self.body {
             Body::Violation(flow) | Body::Flow(flow) => Some(flow),
-            Body::Lost(_) | Body::Heartbeat(_) | Body::PolicyChange(_) | Body::NodeState(_) => None,
+            Body::Lost(_)
+            | Body::Heartbeat(_)
+            | Body::PolicyChange(_)
+            | Body::NodeState(_)
+            | Body::Gap(_)
+            | Body::Tamper(_) => None,
         }
     }
 }

@@ -15,9 +15,12 @@ use super::hub::Hub;
 use super::model::notice::Lost;
 use super::model::words::{Kind, LostReason};
 use super::model::{Body, Event};
-use crate::bpf::image::KernelCounters;
+use crate::bpf::ledger::{Ledger, Told};
 use crate::bpf::load::KernelLog;
+use crate::bpf::rings::Rings;
 use crate::flows::Witness;
+
+mod resume;
 
 /// The flow ring does not wake anybody; it is looked at this often. It holds 2 MiB: 11,900 events.
 const LOOK: Duration = Duration::from_millis(20);
@@ -26,7 +29,7 @@ const COUNT: Duration = Duration::from_millis(500);
 /// Events handed on at once.
 const BATCH: usize = 1024;
 
-/// What stops 4 and 5 have counted since the start.
+/// What stops 4 to 6 have counted since the maps were made: over all agents that used them.
 #[derive(Debug, Default)]
 pub struct ReaderCounts {
     /// Kernel counters, by [`Counter`], as last read.
@@ -37,13 +40,16 @@ pub struct ReaderCounts {
     pub undecodable: AtomicU64,
     /// Events handed to the hub.
     pub published: AtomicU64,
+    /// Records that an agent had taken and not handed on when it ended.
+    pub died: AtomicU64,
 }
 
-/// Both rings and where their events go.
+/// The rings and where their events go.
 pub struct Reader {
-    violations: RingBuf<MapData>,
-    flows: RingBuf<MapData>,
-    kernel: KernelCounters,
+    rings: Rings,
+    /// Rings of an earlier agent whose maps are not ours.
+    old: Vec<Rings>,
+    ledger: Ledger,
     /// The kernel programs' debug lines; they only come at log level debug.
     logs: Option<KernelLog>,
     enricher: Enricher,
@@ -57,12 +63,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader over the kernel's rings.
+    /// A reader over the rings of our programs, and over those that an earlier agent left beside.
     #[must_use]
     pub fn new(
-        violations: RingBuf<MapData>,
-        flows: RingBuf<MapData>,
-        kernel: KernelCounters,
+        rings: Rings,
+        old: Vec<Rings>,
+        ledger: Ledger,
         logs: Option<KernelLog>,
         enricher: Enricher,
         hub: Arc<Hub>,
@@ -71,9 +77,9 @@ impl Reader {
         let announced = [0; Counter::ALL.len()];
         let batch = Vec::with_capacity(BATCH);
         Self {
-            violations,
-            flows,
-            kernel,
+            rings,
+            old,
+            ledger,
             logs,
             enricher,
             hub,
@@ -94,9 +100,10 @@ impl Reader {
 
     /// Reads until told to stop, then what is left.
     pub fn run(mut self, stop: &AtomicBool) {
+        self.resume();
         let mut counted = Instant::now();
         while !stop.load(Ordering::Acquire) {
-            wait(self.violations.as_fd());
+            wait(self.rings.violations.as_fd());
             self.drain();
             if counted.elapsed() >= COUNT {
                 counted = Instant::now();
@@ -114,13 +121,15 @@ impl Reader {
         loop {
             let witness = self.witness.as_deref();
             let violations =
-                take(&mut self.violations, &mut self.enricher, &mut self.batch, &self.counts, witness);
-            let flows = take(&mut self.flows, &mut self.enricher, &mut self.batch, &self.counts, None);
+                take(&mut self.rings.violations, &mut self.enricher, &mut self.batch, &self.counts, witness);
+            let flows = take(&mut self.rings.flows, &mut self.enricher, &mut self.batch, &self.counts, None);
             if !self.batch.is_empty() {
                 let events = self.batch.len() as u64;
                 self.hub.publish_all(self.batch.drain(..));
                 self.counts.published.fetch_add(events, Ordering::Relaxed);
             }
+            let told = self.told();
+            self.ledger.tell(&told);
             if let (Some(witness), false) = (witness, violations) {
                 witness.emptied();
             }
@@ -133,7 +142,7 @@ impl Reader {
     /// What never reached a ring is announced in the stream: counted by the kernel, one event a reason.
     fn tell_losses(&mut self) {
         for (at, what) in Counter::ALL.into_iter().enumerate() {
-            let now = match self.kernel.get(what) {
+            let now = match self.rings.counters.get(what) {
                 Ok(count) => count,
                 Err(error) => {
                     tracing::error!(%error, counter = what.name(), "a kernel counter can't be read");
@@ -145,6 +154,7 @@ impl Reader {
             self.announced[at] = now;
             if let (Some((reason, kind)), true) = (loss(what), more > 0) {
                 self.tell(reason, kind, more);
+                self.ledger.announced(what, now);
             }
         }
         let undecodable = self.counts.undecodable.load(Ordering::Relaxed);
@@ -152,6 +162,17 @@ impl Reader {
         self.undecodable = undecodable;
         if more > 0 {
             self.tell(LostReason::Decode, None, more);
+        }
+    }
+
+    /// What became of the records so far.
+    fn told(&self) -> Told {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        Told {
+            published: count(&self.counts.published),
+            undecodable: count(&self.counts.undecodable),
+            died: count(&self.counts.died),
+            announced: self.announced,
         }
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::events::model::flow::{Endpoint, FenceOutcome, Place, Protocol};
 use crate::events::model::notice::FenceRef;
 use crate::events::model::words::{LostReason, Mode, Reason, State, Verdict};
+use crate::hostlayer::report::Interface;
 
 /// The agent, as the services see it. Answers come from what is in force at the moment of the question.
 ///
@@ -72,6 +73,8 @@ pub struct AgentStatus {
     pub data_sets: Vec<DataSet>,
     /// Counters of stops 1 to 6, in order; the services add those of the hub.
     pub stops: Vec<StopCounts>,
+    /// Interfaces of fenced workloads; empty where the host layer is off.
+    pub interfaces: Vec<Interface>,
 }
 
 /// One kernel program.

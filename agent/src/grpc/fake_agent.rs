@@ -20,7 +20,8 @@ use super::socket::AgentSocket;
 use crate::events::fixtures::{time, violation};
 use crate::events::hub::{Hub, HubCounts};
 use crate::events::model::notice::FenceRef;
-use crate::events::model::words::{Mode, Reason, State, Verdict};
+use crate::events::model::words::{Guard, Mode, Reason, State, Verdict};
+use crate::hostlayer::report::Interface;
 
 /// Longer than any step of a test takes on a loaded machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -66,6 +67,26 @@ impl Backend for FakeBackend {
                 events_out: 5,
                 lost: Vec::new(),
             }],
+            interfaces: vec![
+                Interface {
+                    workload: "/crm".to_owned(),
+                    name: Some("veth1a2b".to_owned()),
+                    index: Some(7),
+                    guard: Guard::Tcx,
+                    detail: None,
+                    blocked: 12,
+                    would_block: 0,
+                },
+                Interface {
+                    workload: "/llm".to_owned(),
+                    name: None,
+                    index: None,
+                    guard: Guard::None,
+                    detail: Some("no own interface: it uses the host's network".to_owned()),
+                    blocked: 0,
+                    would_block: 0,
+                },
+            ],
         }
     }
 

@@ -64,12 +64,13 @@ impl Filter {
         })
     }
 
-    /// Whether the subscriber wants this event. `lost` always passes: a loss is never silent.
+    /// Whether the subscriber wants this event. What weakens the evidence or the fence always passes: it is never
+    /// silent.
     #[must_use]
     pub fn passes(&self, event: &Event) -> bool {
         let kind = event.kind();
         let wanted = match kind {
-            Kind::Lost => return true,
+            Kind::Lost | Kind::Gap | Kind::Tamper => return true,
             Kind::Violation => self.allows(event),
             Kind::Flow => (self.all || self.names_kind(Kind::Flow)) && self.allows(event),
             // Not about a flow: only a filter that names kinds can mean them.

@@ -1,13 +1,17 @@
 //! One guarded interface.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 
 use agent_common::host::Veth;
+use thiserror::Error;
 
 use super::clsact;
 use super::netlink::{Netlink, NetlinkError};
-use super::report::How;
-use crate::bpf::host::HostProgram;
+use crate::bpf::host::{HostProgram, interface_of, link_name};
+use crate::bpf::link::KeptLink;
+use crate::bpf::pin::{PinDirectory, PinError};
+use crate::events::model::words::Guard;
 
 /// How a program gets to an interface: tried, not looked up by version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,37 +22,80 @@ pub enum Method {
     Clsact,
 }
 
-/// A program at an interface.
-#[derive(Debug)]
-pub(super) struct Guard {
-    /// What the kernel side knows of the interface.
-    pub(super) veth: Veth,
-    /// A tcx link detaches when this is dropped; a filter does not.
-    link: Option<OwnedFd>,
+/// Why an interface is not guarded, or can't be let go.
+#[derive(Debug, Error)]
+pub enum GuardError {
+    /// The kernel did not answer.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The pin directory.
+    #[error(transparent)]
+    Pin(#[from] PinError),
 }
 
-impl Guard {
+/// Interfaces at which an agent, this one or an earlier one, has left a program.
+pub(super) fn left(pins: &PinDirectory) -> Result<BTreeSet<u32>, PinError> {
+    let links = pins.link_names()?;
+    let links = links.iter().filter_map(|name| interface_of(name));
+    Ok(links.chain(pins.filters()?).collect())
+}
+
+/// Detaches what is at an interface, whoever put it there.
+pub(super) fn release(pins: &PinDirectory, netlink: &mut Netlink, index: u32) -> Result<(), GuardError> {
+    pins.unlink(&link_name(index))?;
+    clsact::detach(netlink, index)?;
+    pins.forget_filter(index)?;
+    Ok(())
+}
+
+/// Takes away every filter that an agent has left; its links go with their pins.
+///
+/// # Errors
+/// No netlink, or a filter that stays.
+pub fn release_filters(pins: &PinDirectory) -> Result<usize, GuardError> {
+    let filters = pins.filters()?;
+    if filters.is_empty() {
+        return Ok(0);
+    }
+    let mut netlink = Netlink::open()?;
+    for index in &filters {
+        release(pins, &mut netlink, *index)?;
+    }
+    Ok(filters.len())
+}
+
+/// A program at an interface.
+#[derive(Debug)]
+pub(super) struct Attached {
+    /// What the kernel side knows of the interface.
+    pub(super) veth: Veth,
+    /// A tcx link; a filter has none.
+    link: Option<KeptLink>,
+}
+
+impl Attached {
     /// Attaches the program to an interface that is assigned already.
     pub(super) fn attach(
         method: &mut Method,
         program: &HostProgram,
+        pins: &PinDirectory,
         netlink: &mut Netlink,
         index: u32,
         veth: Veth,
-    ) -> Result<Self, NetlinkError> {
+    ) -> Result<Self, GuardError> {
         if *method == Method::Tcx {
-            match program.attach_tcx(index) {
-                Ok(link) => return Ok(Self { veth, link: Some(link) }),
-                // What a kernel says to a kind of link that it does not know.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => *method = Method::Clsact,
-                Err(source) => return Err(NetlinkError::Call { call: "attaching by tcx", source }),
+            match program.attach_tcx(pins, index)? {
+                Some(link) => return Ok(Self { veth, link: Some(link) }),
+                None => *method = Method::Clsact,
             }
         }
+        // Noted first: whoever takes everything away must know of it.
+        pins.note_filter(index, program.as_fd())?;
         clsact::attach(netlink, index, program.as_fd())?;
         Ok(Self { veth, link: None })
     }
 
-    pub(super) const fn how(&self) -> How {
-        if self.link.is_some() { How::Tcx } else { How::Clsact }
+    pub(super) const fn guard(&self) -> Guard {
+        if self.link.is_some() { Guard::Tcx } else { Guard::Clsact }
     }
 }

@@ -11,14 +11,15 @@ use agent_common::host::{OWN_ADDRESSES, Veth, veth_flags};
 use thiserror::Error;
 
 use super::census::{self, Census, Netns, Subject};
-use super::clsact;
-use super::guard::{Guard, Method};
+use super::guard::{Attached, GuardError, Method, left, release};
 use super::netlink::{Netlink, NetlinkError};
 use super::plan::{Facts, Gap, Home, Seat, plan};
-use super::report::{How, Interface, Report};
+use super::report::{Interface, Report};
 use super::rtnl::{Link, addresses, links, namespace_of};
 use super::wait::{Wait, Waker};
 use crate::bpf::host::{HostError, HostMaps, HostProgram};
+use crate::bpf::pin::{PinDirectory, PinError};
+use crate::events::model::words::Guard;
 use crate::identity::cgroups::{CgroupError, CgroupFs};
 use crate::policy::in_force::{History, InForce};
 use crate::policy::lacks::{Lack, Lacks, Scope};
@@ -33,6 +34,12 @@ pub enum LookError {
     /// The kernel did not answer.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// Attaching, or letting go.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// The pin directory.
+    #[error(transparent)]
+    Pin(#[from] PinError),
     /// Maps or program.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -49,6 +56,7 @@ pub struct Keeper {
     netlink: Netlink,
     wait: Wait,
     program: HostProgram,
+    pins: Arc<PinDirectory>,
     maps: HostMaps,
     method: Method,
     history: Arc<History>,
@@ -56,7 +64,7 @@ pub struct Keeper {
     lacks: Arc<Lacks>,
     report: Arc<Report>,
     /// By interface index.
-    guards: BTreeMap<u32, Guard>,
+    guards: BTreeMap<u32, Attached>,
     /// Strangers of the last look.
     strangers: BTreeMap<Netns, u32>,
     /// Fences that required it and did not have it, after the last look.
@@ -70,6 +78,7 @@ impl Keeper {
     /// No netlink.
     pub fn new(
         program: HostProgram,
+        pins: Arc<PinDirectory>,
         maps: HostMaps,
         method: Method,
         history: Arc<History>,
@@ -80,6 +89,7 @@ impl Keeper {
             netlink: Netlink::open()?,
             wait: Wait::new()?,
             program,
+            pins,
             maps,
             method,
             history,
@@ -104,8 +114,8 @@ impl Keeper {
         self.wait.waker()
     }
 
-    /// Looks until told to stop; then lets go of everything.
-    pub fn run(mut self, stop: &AtomicBool) {
+    /// Looks until told to stop; then lets go of everything, unless the guards shall `stay`.
+    pub fn run(mut self, stop: &AtomicBool, stay: bool) {
         while !stop.load(Ordering::Acquire) {
             self.wait.wait(LOOK);
             if !stop.load(Ordering::Acquire)
@@ -113,6 +123,9 @@ impl Keeper {
             {
                 tracing::error!(%error, "host layer: what was guarded still is, nothing new is");
             }
+        }
+        if stay {
+            return;
         }
         let indexes: Vec<u32> = self.guards.keys().copied().collect();
         for index in indexes {
@@ -189,8 +202,7 @@ impl Keeper {
     fn forget_the_dead(&mut self, links: &[Link]) {
         let alive: BTreeSet<u32> = links.iter().map(|l| l.index).collect();
         for index in self.maps.assigned().into_iter().filter(|index| !alive.contains(index)) {
-            self.guards.remove(&index);
-            if let Err(error) = self.maps.release(index) {
+            if let Err(error) = self.release(index) {
                 tracing::error!(%error, index, "host layer: forgetting an interface that is gone");
             }
         }
@@ -199,7 +211,9 @@ impl Keeper {
     /// Lets go of what is no longer to be guarded, what an earlier agent left among it.
     fn settle(&mut self, seats: &[Seat], now: &InForce) -> Result<(), LookError> {
         let wanted: BTreeSet<u32> = seats.iter().flat_map(|s| s.guard.iter().map(|t| t.index)).collect();
-        for index in self.maps.assigned().into_iter().filter(|index| !wanted.contains(index)) {
+        let mut there = left(&self.pins)?;
+        there.extend(self.maps.assigned());
+        for index in there.into_iter().filter(|index| !wanted.contains(index)) {
             tracing::info!(index, generation = now.manifest.generation, "host layer: no longer guarded");
             self.release(index)?;
         }
@@ -208,9 +222,9 @@ impl Keeper {
     }
 
     fn release(&mut self, index: u32) -> Result<(), LookError> {
-        // Dropping the guard detaches a tcx link; a filter is taken away by name, whoever put it there.
+        // A link lives as long as anybody holds it.
         self.guards.remove(&index);
-        clsact::detach(&mut self.netlink, index)?;
+        release(&self.pins, &mut self.netlink, index)?;
         self.maps.release(index)?;
         Ok(())
     }
@@ -230,9 +244,11 @@ impl Keeper {
                 seat.guard.push(target);
                 continue;
             }
-            match Guard::attach(&mut self.method, &self.program, &mut self.netlink, target.index, veth) {
+            let netlink = &mut self.netlink;
+            let (program, pins) = (&self.program, &self.pins);
+            match Attached::attach(&mut self.method, program, pins, netlink, target.index, veth) {
                 Ok(guard) => {
-                    let (interface, how) = (target.name.as_str(), guard.how().as_str());
+                    let (interface, how) = (target.name.as_str(), guard.guard().as_str());
                     tracing::info!(interface, how, workload = entry.path.as_str(), "host layer: guarded");
                     self.guards.insert(target.index, guard);
                     seat.guard.push(target);
@@ -253,7 +269,7 @@ impl Keeper {
             let Some(entry) = now.manifest.workload(seat.workload) else { continue };
             let workload = entry.path.as_str();
             for target in &seat.guard {
-                let how = self.guards.get(&target.index).map_or(How::None, Guard::how);
+                let how = self.guards.get(&target.index).map_or(Guard::None, Attached::guard);
                 interfaces.push(Interface::guarded(workload, target, how, self.maps.counts(target.index)));
             }
             interfaces.extend(seat.gaps.iter().map(|gap| Interface::missing(workload, gap)));

@@ -4,40 +4,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agent_common::host::{OWN_ADDRESSES, VethCounts};
+use serde::Serialize;
 
 use super::plan::{Gap, Target};
-
-/// How an interface is guarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// By a tcx link (6.6).
-    Tcx,
-    /// By a filter of the `clsact` qdisc.
-    Clsact,
-    /// Not: others live in the workload's namespace.
-    Shared,
-    /// Not, for another reason.
-    None,
-}
-
-impl How {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Tcx, Self::Clsact, Self::Shared, Self::None];
-
-    /// The word that users see.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcx => "tcx",
-            Self::Clsact => "clsact",
-            Self::Shared => "shared",
-            Self::None => "none",
-        }
-    }
-}
+use crate::events::model::words::Guard;
 
 /// One interface of a fenced workload, or the workload itself where it has none that could be guarded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interface {
     /// The workload's cgroup.
     pub workload: String,
@@ -46,7 +19,7 @@ pub struct Interface {
     /// The host side's index.
     pub index: Option<u32>,
     /// How it is guarded.
-    pub how: How,
+    pub guard: Guard,
     /// Why not, or what about it is not as it should be.
     pub detail: Option<String>,
     /// Packets stopped since it is guarded.
@@ -56,13 +29,13 @@ pub struct Interface {
 }
 
 impl Interface {
-    pub(super) fn guarded(workload: &str, target: &Target, how: How, counts: VethCounts) -> Self {
+    pub(super) fn guarded(workload: &str, target: &Target, guard: Guard, counts: VethCounts) -> Self {
         let any = target.addresses.len() > OWN_ADDRESSES;
         Self {
             workload: workload.to_owned(),
             name: Some(target.name.clone()),
             index: Some(target.index),
-            how,
+            guard,
             detail: any.then(|| format!("sources are not checked: more than {OWN_ADDRESSES} addresses")),
             blocked: counts.blocked,
             would_block: counts.would_block,
@@ -74,7 +47,7 @@ impl Interface {
             workload: workload.to_owned(),
             name: None,
             index: None,
-            how: if matches!(gap, Gap::Shared { .. }) { How::Shared } else { How::None },
+            guard: if matches!(gap, Gap::Shared { .. }) { Guard::Shared } else { Guard::None },
             detail: Some(gap.to_string()),
             blocked: 0,
             would_block: 0,

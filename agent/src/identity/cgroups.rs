@@ -146,7 +146,7 @@ impl CgroupFs {
         let read = |call| move |e: Errno| io_error(call, &directory)(e.into());
         // One descriptor for both questions: they are of one cgroup, whatever takes its place meanwhile.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut dir = match open(&self.directory(path), flags, Mode::empty()) {
+        let mut dir = match open(self.directory(path), flags, Mode::empty()) {
             Ok(fd) => Dir::new(fd).map_err(read.clone()("read"))?,
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(read("open")(e)),
@@ -269,7 +269,7 @@ mod tests {
             names.by_id.insert(id, format!("/{id}").into());
         }
         // Every other one of the older half lives, and all of the younger.
-        let live = |id: u64| id % 2 == 0 || id > total / 2;
+        let live = |id: u64| id.is_multiple_of(2) || id > total / 2;
         names.thin(|id, _| live(id));
         assert!((0..total).filter(|id| live(*id)).all(|id| names.by_id.contains_key(&id)));
         assert_eq!(names.by_id.len() as u64, total - total / 4);

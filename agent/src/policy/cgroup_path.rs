@@ -72,6 +72,11 @@ impl CgroupPath {
         })
     }
 
+    /// Whether a part of it is `*`. No subject's is, so that [`stranger`](Self::stranger) is nobody's own path.
+    pub(crate) fn is_pattern(&self) -> bool {
+        self.0.split('/').any(|part| part == "*")
+    }
+
     /// Whatever is new directly below this path, as events call it: `/a/*`.
     pub(crate) fn stranger(&self) -> Self {
         self.child("*")

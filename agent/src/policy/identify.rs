@@ -21,7 +21,9 @@ use agent_common::limits::{MAX_CGROUP_LEVEL, MAX_IDENTITIES};
 
 use super::cgroup_path::CgroupPath;
 use super::compile::Workload;
+use super::ids::{Role, WorkloadIds};
 use super::publish::PublicationError;
+use crate::bpf::adopt::Inherited;
 use crate::bpf::birth::Birth;
 use crate::bpf::identity::IdentityMaps;
 use crate::identity::cgroups::CgroupFs;
@@ -68,10 +70,8 @@ pub struct Identities {
     birth: Birth,
     /// Where the hooks are attached: above it nothing is judged.
     root: CgroupPath,
-    /// Every subject that ever was, with its id: ids are never given to another path.
-    ids: BTreeMap<CgroupPath, u32>,
-    /// Likewise for watched cgroups: the id of strangers below.
-    strangers: BTreeMap<CgroupPath, u32>,
+    /// Every subject that ever was, with its id, and every watched cgroup, with that of strangers below.
+    ids: WorkloadIds,
     /// Of the policy in force.
     roll: Roll,
     /// Paths that the kernel was told.
@@ -92,8 +92,7 @@ impl Identities {
             cgroups,
             birth,
             root,
-            ids: BTreeMap::new(),
-            strangers: BTreeMap::new(),
+            ids: WorkloadIds::default(),
             roll: Roll::default(),
             expected: BTreeSet::new(),
             entered: HashMap::new(),
@@ -102,11 +101,23 @@ impl Identities {
         }
     }
 
+    /// Goes on from what an earlier agent left in the tables: its subjects are those of the image in force, until the
+    /// first of our own is.
+    pub(super) fn resume(&mut self, ids: WorkloadIds, inherited: Option<&Inherited>) {
+        self.ids = ids;
+        let Some(inherited) = inherited else { return };
+        self.expected = inherited.paths.iter().map(|(path, _)| path.clone()).collect();
+        self.roll = Roll {
+            subjects: self.ids.among(Role::Subject, &inherited.workloads).collect(),
+            watched: self.ids.among(Role::Stranger, &inherited.workloads).collect(),
+        };
+    }
+
     /// Numbers the subjects of a policy, and says what must be watched for them.
     pub(super) fn roll(&mut self, paths: &BTreeSet<CgroupPath>) -> Roll {
         let mut roll = Roll::default();
         for path in paths {
-            roll.subjects.insert(path.clone(), self.number(path, false));
+            roll.subjects.insert(path.clone(), self.ids.number(path, Role::Subject));
             if self.birth.covers(path) || !self.birth.watches() {
                 continue;
             }
@@ -114,17 +125,12 @@ impl Identities {
                 if !self.root.holds(&above) {
                     break;
                 }
-                let id = self.number(&above, true);
+                let id = self.ids.number(&above, Role::Stranger);
                 roll.watched.insert(above, id);
             }
         }
+        self.ids.keep();
         roll
-    }
-
-    fn number(&mut self, path: &CgroupPath, stranger: bool) -> u32 {
-        let next = u32::try_from(self.ids.len() + self.strangers.len() + 1).unwrap_or(u32::MAX);
-        let of = if stranger { &mut self.strangers } else { &mut self.ids };
-        *of.entry(path.clone()).or_insert(next)
     }
 
     /// The levels at which the kernel looks for subjects; none at all without subjects.
@@ -198,7 +204,7 @@ impl Identities {
 
     /// 0 for what was never a subject.
     fn id_of(&self, path: &CgroupPath) -> u32 {
-        self.ids.get(path).copied().unwrap_or(0)
+        if path.is_pattern() { 0 } else { self.ids.get(path, Role::Subject).unwrap_or(0) }
     }
 
     /// Everything that is there. True if something was entered.

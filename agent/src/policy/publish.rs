@@ -20,9 +20,11 @@ use thiserror::Error;
 use super::CgroupPath;
 use super::compile::{Clock, CompileError, Settings, compile};
 use super::identify::Identities;
+use super::ids::WorkloadIds;
 use super::image::world;
 use super::in_force::{History, InForce};
 use super::set::PolicySet;
+use crate::bpf::adopt::Inherited;
 use crate::bpf::image::{ImageMaps, NewIndex, PublishError};
 use crate::identity::cgroups::CgroupError;
 use crate::places::{FileError, MIN_KNOWN_SHARE, PlaceTable, PlacesError, WorldBuilder, read_data_file};
@@ -156,6 +158,23 @@ impl Publisher {
         knobs: Knobs,
     ) -> Self {
         Self { maps, identities, history, data, knobs, generation: 0, cut: None, places: Places::default() }
+    }
+
+    /// Goes on from what an earlier agent left: its generations, its ids, its identity tables.
+    pub(crate) fn resume(&mut self, ids: WorkloadIds, inherited: Option<&Inherited>) {
+        self.generation = inherited.map_or(0, |inherited| inherited.generation);
+        self.identities.resume(ids, inherited);
+    }
+
+    /// Generation of the earlier agent's image, if that is the one in force; 0 if not.
+    #[must_use]
+    pub(crate) fn inherited_generation(&self) -> u32 {
+        self.history.inherited()
+    }
+
+    /// The earlier agent's image had the names of ours.
+    pub(crate) fn same_as_inherited(&self) {
+        self.history.same_as_inherited();
     }
 
     /// How much of the place index is used.

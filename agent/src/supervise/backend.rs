@@ -25,6 +25,7 @@ use crate::grpc::backend::{
     AgentStatus, Backend, DataSet, Document, Explanation, FenceList, FenceSummary, Finding, FindingLevel,
     LookupAnswer, LostCount, ProgramStatus, Question, StopCounts, UnknownJurisdiction, Validation,
 };
+use crate::hostlayer::report::Report;
 use crate::places::{COUNTRY_NOTICE, Found, Groups, Layer};
 use crate::policy::explain::{self, explain};
 use crate::policy::host_view::HostView;
@@ -42,6 +43,7 @@ pub(super) struct AgentBackend {
     counts: Arc<ReaderCounts>,
     programs: Vec<Loaded>,
     birth: Birth,
+    host_layer: Arc<Report>,
     root: String,
     started: Timestamp,
     builtin_db: bool,
@@ -65,6 +67,7 @@ impl AgentBackend {
             counts,
             programs,
             birth,
+            host_layer: Arc::default(),
             root: root.display().to_string(),
             started: Timestamp::now(),
             builtin_db: config.data.country_db.is_none(),
@@ -76,6 +79,12 @@ impl AgentBackend {
     /// Says in its status what keeps flows from being ended.
     pub(super) fn ending_flows(mut self, problems: Option<Arc<Problems>>) -> Self {
         self.flows = problems;
+        self
+    }
+
+    /// With what the host layer says of its interfaces.
+    pub(super) fn guarding(mut self, host_layer: Arc<Report>) -> Self {
+        self.host_layer = host_layer;
         self
     }
 
@@ -112,9 +121,9 @@ impl AgentBackend {
             },
             StopCounts {
                 stop: "enrich".into(),
-                events_in: published,
+                events_in: taken.saturating_sub(undecodable),
                 events_out: published,
-                lost: Vec::new(),
+                lost: lose(LostReason::AgentEnded, self.counts.died.load(Ordering::Relaxed)),
             },
         ]
     }
@@ -122,7 +131,7 @@ impl AgentBackend {
 
 impl Backend for AgentBackend {
     fn generation(&self) -> u64 {
-        self.now().map_or(0, |f| f.manifest.generation.into())
+        self.now().map_or(self.history.inherited(), |f| f.manifest.generation).into()
     }
 
     fn status(&self) -> AgentStatus {
@@ -138,7 +147,15 @@ impl Backend for AgentBackend {
             })
             .collect();
         let missing = now.as_ref().map(|f| self.lacks.missing(&f.set)).unwrap_or_default();
+        let inherited = match self.history.inherited() {
+            0 => None,
+            generation => Some(format!(
+                "generation {generation} of an earlier agent is in force, because the policy files are refused: mend \
+                 them (`ringfence check`)"
+            )),
+        };
         let state = match (&now, missing.is_empty()) {
+            (None, _) if inherited.is_some() => State::Degraded,
             (None, _) => State::Starting,
             (Some(_), true) => State::Ready,
             (Some(_), false) => State::Degraded,
@@ -146,7 +163,7 @@ impl Backend for AgentBackend {
         AgentStatus {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             state,
-            details: self.details(&missing, now.as_deref()),
+            details: self.details(&missing, now.as_deref()).into_iter().chain(inherited).collect(),
             started: self.started,
             cgroup_root: self.root.clone(),
             generation: self.generation(),
@@ -154,6 +171,7 @@ impl Backend for AgentBackend {
             programs: HOOKS.iter().map(|h| self.program(*h)).chain(self.births()).collect(),
             data_sets,
             stops: self.stops(),
+            interfaces: self.host_layer.interfaces(),
         }
     }
 

@@ -15,10 +15,12 @@ use crate::events::model::notice::{FenceRef, NodeState, PolicyChange};
 use crate::events::model::words::{PolicyOutcome, State};
 use crate::events::model::{Body, Event};
 use crate::flows::Asker;
+use crate::hostlayer::wait::Waker;
 use crate::identity::cgroups::CgroupFs;
 use crate::places::Groups;
 use crate::policy::in_force::InForce;
 use crate::policy::lacks::{Lacks, Missing};
+use crate::policy::names;
 use crate::policy::publish::Publisher;
 use crate::policy::source::{SourceFile, digest};
 use crate::policy::{Clock, Context, Digest, Level, PolicySet, check, last_good, load};
@@ -60,6 +62,8 @@ pub(super) struct Engine {
     looked: Instant,
     /// Ends flows that are now blocked.
     flows: Option<Asker>,
+    /// Who else looks when something changed.
+    host_layer: Option<Waker>,
 }
 
 impl Engine {
@@ -91,7 +95,17 @@ impl Engine {
             next_boundary: None,
             looked: Instant::now(),
             flows: None,
+            host_layer: None,
         })
+    }
+
+    /// The host layer is to look whenever a policy came into force or a cgroup came or went.
+    pub(super) fn wakes(&mut self, host_layer: Option<Waker>) {
+        self.host_layer = host_layer;
+    }
+
+    fn wake(&self) {
+        self.host_layer.iter().for_each(Waker::wake);
     }
 
     /// Has flows ended that a publication blocks.
@@ -104,8 +118,25 @@ impl Engine {
         self.flows.iter().for_each(Asker::ask);
     }
 
-    /// The first image: from the files, else from the last good documents, else not at all.
+    /// The first image: from the files, else from the last good documents. Without either the start fails, but for an
+    /// agent that took over an image: that one stays in force, and what is wrong is said.
     pub(super) fn start(&mut self) -> Result<()> {
+        let inherited = self.publisher.inherited_generation();
+        match self.first_image() {
+            Err(error) if inherited != 0 => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    generation = inherited,
+                    "no image of our own: that of the agent before stays in force"
+                );
+                self.tell(PolicyOutcome::Refused, Some(format!("{error:#}")));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn first_image(&mut self) -> Result<()> {
         let Some(path) = self.policy.clone() else {
             self.publish(PolicySet::empty(self.groups.clone()), &[], false)?;
             tracing::info!("no --policy: observing every workload, blocking nothing");
@@ -147,7 +178,10 @@ impl Engine {
             match messages.recv_timeout(LOOK) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Message::Files) => self.look_at_files(),
-                Ok(Message::Cgroups(paths)) => self.look_at_cgroups(&paths),
+                Ok(Message::Cgroups(paths)) => {
+                    self.look_at_cgroups(&paths);
+                    self.wake();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.looked.elapsed() >= LOOK {
@@ -228,11 +262,14 @@ impl Engine {
 
     fn publish(&mut self, set: PolicySet, files: &[SourceFile], reread: bool) -> Result<()> {
         let begin = Instant::now();
+        let inherited = self.publisher.inherited_generation();
         let in_force = self.publisher.publish(set, reread).context("publishing the policy")?;
+        self.keep_names(inherited, &in_force);
         self.clock = Clock::read();
         self.next_boundary = in_force.manifest.next_boundary;
         let took_ms = begin.elapsed().as_millis();
         let generation = in_force.manifest.generation;
+        self.wake();
         tracing::info!(generation, fences = in_force.set.fences.len(), took_ms, "in force");
         for warning in &in_force.manifest.table.warnings {
             tracing::warn!("{warning}");
@@ -240,6 +277,18 @@ impl Engine {
         self.tell(PolicyOutcome::Published, self.keep(files));
         self.end_flows();
         Ok(())
+    }
+
+    /// Keeps what the numbers of the image mean, as far as the next agent must know it. If they mean what those of an
+    /// earlier agent's image meant, its events have names.
+    fn keep_names(&self, inherited: u32, now: &InForce) {
+        let digest = names::digest(&now.manifest);
+        if inherited != 0 && names::had(&self.state_dir, inherited, &digest) {
+            self.publisher.same_as_inherited();
+        }
+        if let Err(error) = names::keep(&self.state_dir, now.manifest.generation, &digest) {
+            tracing::warn!(%error, "after a restart, events of the time between will have no names");
+        }
     }
 
     /// Keeps the documents for a restart. If that fails they are in force all the same, and it is said.
@@ -296,7 +345,10 @@ impl Engine {
         let now = self.publisher.in_force();
         let change = PolicyChange {
             outcome,
-            generation: now.as_ref().map_or(0, |f| f.manifest.generation.into()),
+            generation: now
+                .as_ref()
+                .map_or(self.publisher.inherited_generation(), |f| f.manifest.generation)
+                .into(),
             fences: now.map_or_else(|| Arc::new([]) as Arc<[FenceRef]>, |f| fence_refs(&f)),
             detail: detail.map(Arc::from),
         };

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, bail};
-use aya::Ebpf;
 
+use super::kernel::Kernel;
 use crate::bpf::host::{HostMaps, HostProgram};
-use crate::config::HostLayer;
+use crate::config::{Config, HostLayer, OnExit};
 use crate::hostlayer::guard::Method;
 use crate::hostlayer::keeper::Keeper;
 use crate::hostlayer::report::Report;
@@ -31,29 +31,38 @@ struct Running {
 
 /// Guards what is to be guarded now, and from now on in a thread of its own.
 pub(super) fn begin(
-    wanted: HostLayer,
-    ebpf: &mut Ebpf,
+    config: &Config,
+    kernel: &mut Kernel,
     history: &Arc<History>,
     cgroups: &Arc<CgroupFs>,
     lacks: &Arc<Lacks>,
 ) -> Result<Guarding> {
-    let method = match wanted {
+    let method = match config.host_layer {
         HostLayer::Auto => Method::Tcx,
         HostLayer::Clsact => Method::Clsact,
         HostLayer::Off => return Ok(Guarding { report: Arc::default(), running: None }),
     };
-    let program = HostProgram::of(ebpf)?;
-    let maps = HostMaps::take(ebpf)?;
-    let mut keeper =
-        Keeper::new(program, maps, method, Arc::clone(history), Arc::clone(cgroups), Arc::clone(lacks))
-            .context("the host layer (switch it off with --host-layer off)")?;
+    let program = HostProgram::of(&kernel.ebpf)?;
+    let maps = HostMaps::take(&mut kernel.ebpf)?;
+    let mut keeper = Keeper::new(
+        program,
+        Arc::clone(&kernel.pins),
+        maps,
+        method,
+        Arc::clone(history),
+        Arc::clone(cgroups),
+        Arc::clone(lacks),
+    )
+    .context("the host layer (switch it off with --host-layer off)")?;
     if let Err(error) = keeper.look() {
         tracing::error!(%error, "host layer: the first look; another follows");
     }
     let (report, waker) = (keeper.report(), keeper.waker());
+    let stay = config.on_exit == OnExit::Keep;
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
-    let thread = std::thread::Builder::new().name("hostlayer".into()).spawn(move || keeper.run(&told))?;
+    let thread =
+        std::thread::Builder::new().name("hostlayer".into()).spawn(move || keeper.run(&told, stay))?;
     Ok(Guarding { report, running: Some(Running { waker, stop, thread }) })
 }
 
@@ -68,7 +77,7 @@ impl Guarding {
         self.running.as_ref().map(|r| r.waker.clone())
     }
 
-    /// Lets go of every interface.
+    /// Ends; lets go of every interface, if nothing is to stay.
     pub(super) fn end(self) -> Result<()> {
         let Some(running) = self.running else { return Ok(()) };
         running.stop.store(true, Ordering::Release);

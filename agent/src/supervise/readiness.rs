@@ -12,9 +12,24 @@ use crate::identity::layout::Layout;
 use crate::policy::lacks::{Lack, Lacks, Missing, Scope};
 use crate::policy::schema::Requirement;
 
+/// Whether an earlier agent has left something in force. Then to refuse would leave its old programs and policy: what
+/// would be refused is said, and the agent goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Nothing is in force.
+    First,
+    /// Pins are adopted.
+    Again,
+}
+
 /// The node itself: its cgroups, and what tests took away.
-pub(super) fn check_node(config: &Config, root: &Path) -> Result<()> {
-    Layout::of_this_host(Some(root)).refuse_hybrid(config.allow_hybrid_cgroups)?;
+pub(super) fn check_node(config: &Config, root: &Path, start: Start) -> Result<()> {
+    let refused = Layout::of_this_host(Some(root)).refuse_hybrid(config.allow_hybrid_cgroups);
+    match (refused, start) {
+        (Ok(()), Start::First | Start::Again) => {}
+        (Err(error), Start::First) => return Err(error.into()),
+        (Err(error), Start::Again) => tracing::warn!("{error}"),
+    }
     if let Some(feature) = Switches::from_environment()?.required().next() {
         let (name, lost, mend) = (feature.name(), feature.lost(), feature.mend());
         bail!("this kernel lacks {name}: {lost}; {mend}");
@@ -47,11 +62,11 @@ pub(super) fn look_for_layers(config: &Config, lacks: &Lacks) -> Result<()> {
 }
 
 /// What the fences of the first policy require.
-pub(super) fn check_requirements(missing: &[Missing], allow_partial: bool) -> Result<()> {
+pub(super) fn check_requirements(missing: &[Missing], allow_partial: bool, start: Start) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    if allow_partial {
+    if allow_partial || start == Start::Again {
         missing.iter().for_each(|m| tracing::warn!("{m}"));
         return Ok(());
     }

@@ -377,7 +377,8 @@ impl Severity {
     }
 }
 /// What to stream. Result = (any allow filter, or no allow filter given) and no deny filter.
-/// `lost`, `heartbeat`, `policy_change` and `node_state` pass allow filters unless one names `kinds`.
+/// `heartbeat`, `policy_change` and `node_state` pass allow filters unless one names `kinds`; `lost`, `gap` and `tamper`
+/// pass every filter.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchRequest {
     /// An event passes when one of these matches it; none given = all pass.
@@ -444,7 +445,7 @@ pub struct Event {
     #[prost(string, tag = "4")]
     pub node: ::prost::alloc::string::String,
     /// What happened.
-    #[prost(oneof = "event::Event", tags = "10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "event::Event", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     pub event: ::core::option::Option<event::Event>,
 }
 /// Nested message and enum types in `Event`.
@@ -470,6 +471,12 @@ pub mod event {
         /// The agent changed its state.
         #[prost(message, tag = "15")]
         NodeState(super::NodeState),
+        /// For a time no agent was reading events; what was enforced still was.
+        #[prost(message, tag = "16")]
+        Gap(super::Gap),
+        /// Somebody changed what the agent has attached.
+        #[prost(message, tag = "17")]
+        Tamper(super::Tamper),
     }
 }
 /// A flow: one socket's exchange with one remote address and port, and what was decided about it.
@@ -696,6 +703,37 @@ pub struct NodeState {
     #[prost(uint64, tag = "3")]
     pub generation: u64,
 }
+/// From `begin` to `end` no agent was reading what the kernel programs wrote: one ended, or was killed, and the next
+/// took over. The fences stayed in force. It comes first in the new agent's stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Gap {
+    /// When the earlier agent last looked, by the node's clock.
+    #[prost(message, optional, tag = "1")]
+    pub begin: ::core::option::Option<::prost_types::Timestamp>,
+    /// When this agent first looked.
+    #[prost(message, optional, tag = "2")]
+    pub end: ::core::option::Option<::prost_types::Timestamp>,
+    /// Events that were waiting in the kernel: none of them was ever delivered; they follow.
+    #[prost(uint64, tag = "3")]
+    pub delivered: u64,
+    /// Events that did not wait: the kernel had no room, or the earlier agent died with them in hand. The same losses
+    /// follow as `lost` events, by reason.
+    #[prost(uint64, tag = "4")]
+    pub lost: u64,
+}
+/// Somebody changed what the agent has attached or pinned.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Tamper {
+    /// What: a hook, a pin, a map.
+    #[prost(string, tag = "1")]
+    pub what: ::prost::alloc::string::String,
+    /// For people: how it was found and how it should be.
+    #[prost(string, tag = "2")]
+    pub detail: ::prost::alloc::string::String,
+    /// It is again as it should be.
+    #[prost(bool, tag = "3")]
+    pub repaired: bool,
+}
 /// Which member of the envelope is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -714,6 +752,10 @@ pub enum EventKind {
     PolicyChange = 5,
     /// The agent changed its state.
     NodeState = 6,
+    /// For a time no agent was reading events.
+    Gap = 7,
+    /// Somebody changed what the agent has attached.
+    Tamper = 8,
 }
 impl EventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -729,6 +771,8 @@ impl EventKind {
             Self::Heartbeat => "EVENT_KIND_HEARTBEAT",
             Self::PolicyChange => "EVENT_KIND_POLICY_CHANGE",
             Self::NodeState => "EVENT_KIND_NODE_STATE",
+            Self::Gap => "EVENT_KIND_GAP",
+            Self::Tamper => "EVENT_KIND_TAMPER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -741,6 +785,8 @@ impl EventKind {
             "EVENT_KIND_HEARTBEAT" => Some(Self::Heartbeat),
             "EVENT_KIND_POLICY_CHANGE" => Some(Self::PolicyChange),
             "EVENT_KIND_NODE_STATE" => Some(Self::NodeState),
+            "EVENT_KIND_GAP" => Some(Self::Gap),
+            "EVENT_KIND_TAMPER" => Some(Self::Tamper),
             _ => None,
         }
     }
@@ -794,6 +840,8 @@ pub enum LostReason {
     SubscriberSlow = 4,
     /// Repeats beyond a workload's cap.
     Suppressed = 5,
+    /// An agent ended with them in hand, or left them in a layout that its successor can't read.
+    AgentEnded = 6,
 }
 impl LostReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -808,6 +856,7 @@ impl LostReason {
             Self::Decode => "LOST_REASON_DECODE",
             Self::SubscriberSlow => "LOST_REASON_SUBSCRIBER_SLOW",
             Self::Suppressed => "LOST_REASON_SUPPRESSED",
+            Self::AgentEnded => "LOST_REASON_AGENT_ENDED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -819,6 +868,7 @@ impl LostReason {
             "LOST_REASON_DECODE" => Some(Self::Decode),
             "LOST_REASON_SUBSCRIBER_SLOW" => Some(Self::SubscriberSlow),
             "LOST_REASON_SUPPRESSED" => Some(Self::Suppressed),
+            "LOST_REASON_AGENT_ENDED" => Some(Self::AgentEnded),
             _ => None,
         }
     }
@@ -1257,6 +1307,34 @@ pub struct StatusResponse {
     /// Subscribers connected now.
     #[prost(uint32, tag = "15")]
     pub subscribers: u32,
+    /// Interfaces of fenced workloads, and workloads without one that the host layer can guard; empty where it is off.
+    #[prost(message, repeated, tag = "20")]
+    pub interfaces: ::prost::alloc::vec::Vec<InterfaceStatus>,
+}
+/// One interface of a fenced workload, as the host layer has it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InterfaceStatus {
+    /// Cgroup of the workload.
+    #[prost(string, tag = "1")]
+    pub workload: ::prost::alloc::string::String,
+    /// Name of the host's side; none: the workload has no interface that could be guarded.
+    #[prost(string, optional, tag = "2")]
+    pub name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Index of the host's side.
+    #[prost(uint32, optional, tag = "3")]
+    pub index: ::core::option::Option<u32>,
+    /// How it is guarded.
+    #[prost(enumeration = "Guard", tag = "4")]
+    pub guard: i32,
+    /// For people: why it is not guarded, or not wholly.
+    #[prost(string, optional, tag = "5")]
+    pub detail: ::core::option::Option<::prost::alloc::string::String>,
+    /// Packets stopped since it is guarded.
+    #[prost(uint64, tag = "6")]
+    pub blocked: u64,
+    /// Packets that audit fences would have stopped.
+    #[prost(uint64, tag = "7")]
+    pub would_block: u64,
 }
 /// One kernel program.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1312,6 +1390,47 @@ pub struct LostCount {
     /// How many.
     #[prost(uint64, tag = "2")]
     pub count: u64,
+}
+/// How an interface is guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Guard {
+    /// Not a guard.
+    Unspecified = 0,
+    /// By a tcx link.
+    Tcx = 1,
+    /// By a filter of the clsact qdisc.
+    Clsact = 2,
+    /// Not: others live in the workload's network namespace.
+    Shared = 3,
+    /// Not, for another reason.
+    None = 4,
+}
+impl Guard {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GUARD_UNSPECIFIED",
+            Self::Tcx => "GUARD_TCX",
+            Self::Clsact => "GUARD_CLSACT",
+            Self::Shared => "GUARD_SHARED",
+            Self::None => "GUARD_NONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GUARD_UNSPECIFIED" => Some(Self::Unspecified),
+            "GUARD_TCX" => Some(Self::Tcx),
+            "GUARD_CLSACT" => Some(Self::Clsact),
+            "GUARD_SHARED" => Some(Self::Shared),
+            "GUARD_NONE" => Some(Self::None),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod node_service_client {

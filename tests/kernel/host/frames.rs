@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::stage::{FRAMES, STRANGER, Stage, reported, target};
+use super::stage::{FRAMES, STRANGER, Stage, interface, reported, target};
 use crate::flows::{Address, Destination};
 use crate::suite::Outcome;
 
@@ -68,5 +68,44 @@ pub(super) fn spoofed() -> Result<Outcome> {
     let own = stage.frame(allowed);
     let arrived = stage.arrive(&mut crm, &own, allowed)?;
     ensure!(arrived == FRAMES, "only {arrived} of {FRAMES} frames with the pod's own source arrived");
+    Ok(Outcome::Passed)
+}
+
+/// What guards an interface outlives an agent that is killed; the next one takes it over, or away where nothing is
+/// fenced any more; `ringfence uninstall` takes away what a killed one left.
+pub(super) fn outlives_a_kill(layer: &'static str) -> Result<Outcome> {
+    let stage = Stage::new()?;
+    let mut crm = stage.actor()?;
+    let to = target(Address::V4, Destination::Forbidden);
+    let frame = stage.frame(to);
+    let arrived = stage.arrive(&mut crm, &frame, to)?;
+    ensure!(arrived == FRAMES, "no fence: {arrived} of {FRAMES} frames arrived");
+
+    let setup = stage.agent(layer)?.policy(&stage.policy("Enforce", ""))?;
+    for life in ["first", "second"] {
+        let agent = setup.start()?;
+        let arrived = stage.arrive(&mut crm, &frame, to)?;
+        ensure!(arrived == 0, "{arrived} frames arrived under the {life} agent:\n{}", agent.said());
+        agent.kill()?;
+        let arrived = stage.arrive(&mut crm, &frame, to)?;
+        ensure!(arrived == 0, "the {life} agent was killed, and {arrived} frames arrived");
+    }
+
+    // A policy that fences another workload only: nothing here is to be guarded any more.
+    setup.write_policy(&stage.policy("Enforce", "").replace(stage.crm.name(), "/nobody-of-this-name"))?;
+    let agent = setup.start()?;
+    let arrived = stage.arrive(&mut crm, &frame, to)?;
+    ensure!(arrived == FRAMES, "no fence, and {arrived} of {FRAMES} frames arrived:\n{}", agent.said());
+    agent.publish(&setup, &stage.policy("Enforce", ""))?;
+    interface(&agent, "the interface to be guarded again", |it| {
+        it.get("name").is_some_and(|n| !n.is_null())
+    })?;
+    let arrived = stage.arrive(&mut crm, &frame, to)?;
+    ensure!(arrived == 0, "{arrived} frames arrived although the fence is back");
+    agent.kill()?;
+    let (code, said) = setup.uninstall()?;
+    ensure!(code == Some(0), "uninstall ended with {code:?}: {said}");
+    let arrived = stage.arrive(&mut crm, &frame, to)?;
+    ensure!(arrived == FRAMES, "uninstalled, and {arrived} of {FRAMES} frames arrived");
     Ok(Outcome::Passed)
 }

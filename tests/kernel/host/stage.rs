@@ -35,6 +35,7 @@ pub(super) struct Stage {
     pub(super) crm: Cgroup,
     pub(super) root: Cgroup,
     pub(super) pod: Pod,
+    _outside: Pod,
     pub(super) node: Node,
 }
 
@@ -44,9 +45,11 @@ impl Stage {
         let pod = node.pod(1)?;
         let root = Cgroup::root()?;
         let crm = root.child("crm")?;
-        let sniffer = Sniffer::start(node.world())?;
+        // Sentinels travel as the pod's frames do, over the bridge: from another pod, that nobody fences.
+        let outside = node.pod(2)?;
+        let sniffer = Sniffer::between(&outside.namespace, node.world().far())?;
         let servers = Servers::start(node.world(), &[PORT, OUTSIDE_PORT], &every_udp_address())?;
-        Ok(Self { _servers: servers, sniffer, crm, root, pod, node })
+        Ok(Self { _servers: servers, sniffer, crm, root, pod, _outside: outside, node })
     }
 
     /// The namespace that the agent runs in.
@@ -72,6 +75,12 @@ impl Stage {
     /// A UDP datagram of the pod to one of the servers, as a frame.
     pub(super) fn frame(&self, to: SocketAddr) -> Vec<u8> {
         self.frame_from(self.pod.address_like(to.ip()), to)
+    }
+
+    /// The same from another pod.
+    pub(super) fn frame_of(&self, pod: &Pod, to: SocketAddr) -> Vec<u8> {
+        let packet = Header::new(pod.address_like(to.ip()), to.ip(), UDP).udp((SOURCE_PORT, to.port()), b"x");
+        framed(GATEWAY, pod.mac, &packet)
     }
 
     /// The same from any source.

@@ -30,6 +30,7 @@ impl Backend for Nothing {
             programs: Vec::new(),
             data_sets: Vec::new(),
             stops: Vec::new(),
+            interfaces: Vec::new(),
         }
     }
 

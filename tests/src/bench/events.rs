@@ -183,7 +183,9 @@ impl Seen {
                 v1::event::Event::Flow(_)
                 | v1::event::Event::Heartbeat(_)
                 | v1::event::Event::PolicyChange(_)
-                | v1::event::Event::NodeState(_),
+                | v1::event::Event::NodeState(_)
+                | v1::event::Event::Gap(_)
+                | v1::event::Event::Tamper(_),
             )
             | None => {}
         }

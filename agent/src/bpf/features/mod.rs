@@ -22,6 +22,7 @@ use std::path::Path;
 use self::scratch::ScratchCgroup;
 use self::switches::Switches;
 pub use self::table::{Feature, Need};
+use crate::identity::cgroups::CgroupFs;
 use crate::identity::layout::Layout;
 
 /// How a probe ended.
@@ -107,12 +108,28 @@ pub fn probe_all(
     for probed in &mut found {
         switches.apply(probed);
     }
+    birth_needs_more(&mut found, root);
     found.push(host_layer(&found));
     if let Some(last) = found.last_mut() {
         switches.apply(last);
     }
     found.sort_by_key(|p| p.feature);
     found
+}
+
+/// The programs at birth read `struct cgroup`, whose layout is in the kernel's types, and compare paths, which are
+/// others in a cgroup namespace.
+fn birth_needs_more(found: &mut [Probed], root: Option<&Path>) {
+    let no_types = found.iter().any(|p| p.feature == Feature::Btf && p.presence == Presence::Missing);
+    let other_paths = CgroupFs::find(root).is_ok_and(|(cgroups, _)| !cgroups.levels_are_depths());
+    let why = match (no_types, other_paths) {
+        (true, _) => "the layout of struct cgroup is not known without btf",
+        (false, true) => "in a cgroup namespace paths are others than the kernel's: run in the host's",
+        (false, false) => return,
+    };
+    for probed in found.iter_mut().filter(|p| matches!(p.feature, Feature::Birth | Feature::Release)) {
+        *probed = Probed::missing(probed.feature, why);
+    }
 }
 
 /// Whether the host layer can be attached here at all.

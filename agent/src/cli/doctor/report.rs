@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::needs::{Needs, Source};
-use crate::bpf::features::programs::ProgramReport;
+use crate::bpf::features::programs::{ProgramReport, layer_of};
 use crate::bpf::features::{Feature, Need, Presence, Probed};
 use crate::bpf::load::LoadError;
 use crate::bpf::verified::{Figures, INSTRUCTIONS_BAR, STACK_BAR};
@@ -86,7 +86,8 @@ impl<'a> Report<'a> {
         if programs_error.is_some() {
             broken.push("programs");
         }
-        broken.extend(programs.iter().filter(|p| p.error.is_some()).map(|p| p.program));
+        let needed = programs.iter().filter(|p| p.error.is_some() && layer_of(p.program).is_none());
+        broken.extend(needed.map(|p| p.program));
         Self {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             version: env!("CARGO_PKG_VERSION"),

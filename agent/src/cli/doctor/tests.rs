@@ -170,6 +170,19 @@ fn a_program_that_the_kernel_refuses_is_named_with_what_it_said() {
 }
 
 #[test]
+fn a_refused_program_of_a_layer_leaves_the_rest_enforcing() {
+    let needs = nobody();
+    let features = all_but(Feature::Birth, Presence::Missing);
+    let refused = Err("too large".to_owned());
+    let program =
+        ProgramReport { name: "ringfence_cgroup_mkdir".into(), hook: None, loads: refused, ..egress() };
+    let programs = [program];
+    let report = Report::new(&features, Ok(&programs), &needs);
+    assert!(report.can_enforce && report.summary.contains("without birth"), "{}", report.summary);
+    assert!(table(&report).contains("said: too large"), "{}", table(&report));
+}
+
+#[test]
 fn a_build_without_kernel_programs_can_not_enforce() {
     let needs = nobody();
     let features = all_but(Feature::CapBpf, Presence::Found);

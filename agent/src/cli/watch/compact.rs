@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use crate::cli::output::{Colour, Style, bytes, printable};
 use crate::events::model::flow::FlowEvent;
-use crate::events::model::notice::{Lost, NodeState, PolicyChange};
+use crate::events::model::notice::{Gap, Lost, NodeState, PolicyChange, Tamper};
 use crate::events::model::words::{Direction, Phase, PolicyOutcome, State, Verdict};
 use crate::events::model::{Body, Stamped};
 
@@ -19,6 +19,8 @@ pub(super) fn line(stamped: &Stamped, style: Style) -> Option<String> {
         Body::Heartbeat(_) => return None,
         Body::PolicyChange(change) => policy_text(change, style),
         Body::NodeState(state) => state_text(state, style),
+        Body::Gap(gap) => style.paint(Colour::Warn, &gap_text(gap)),
+        Body::Tamper(tamper) => style.paint(Colour::Bad, &tamper_text(tamper)),
     };
     Some(format!("{} {text}", style.paint(Colour::Dim, &clock(stamped.event.time))))
 }
@@ -81,6 +83,19 @@ fn flow_text(flow: &FlowEvent, style: Style) -> String {
 fn lost_text(lost: &Lost) -> String {
     let range = lost.range.map(|(from, to)| format!(", numbers {from} to {to}")).unwrap_or_default();
     format!("Lost       {} events ({}){range}", lost.count, lost.reason)
+}
+
+fn gap_text(gap: &Gap) -> String {
+    let (from, to) = (clock(gap.begin), clock(gap.end));
+    format!(
+        "Gap        nobody was reading from {from} to {to}, the fences stood: {} events were kept and follow, {} were lost",
+        gap.delivered, gap.lost
+    )
+}
+
+fn tamper_text(tamper: &Tamper) -> String {
+    let (what, detail) = (printable(&tamper.what), printable(&tamper.detail));
+    format!("Tamper     {what}: {detail}; {}", if tamper.repaired { "repaired" } else { "NOT repaired" })
 }
 
 fn policy_text(change: &PolicyChange, style: Style) -> String {

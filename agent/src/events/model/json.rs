@@ -101,6 +101,17 @@ enum Notice<'a> {
         state: State,
         detail: Option<&'a str>,
     },
+    Gap {
+        begin: Timestamp,
+        end: Timestamp,
+        delivered: u64,
+        lost: u64,
+    },
+    Tamper {
+        what: &'a str,
+        detail: &'a str,
+        repaired: bool,
+    },
 }
 
 /// `flatten` wants a map: an empty one.
@@ -157,6 +168,23 @@ impl<'a> Line<'a> {
             Body::NodeState(state) => Self {
                 generation: Some(state.generation),
                 notice: Notice::NodeState { state: state.state, detail: state.detail.as_deref() },
+                ..line
+            },
+            Body::Gap(gap) => Self {
+                notice: Notice::Gap {
+                    begin: gap.begin,
+                    end: gap.end,
+                    delivered: gap.delivered,
+                    lost: gap.lost,
+                },
+                ..line
+            },
+            Body::Tamper(tamper) => Self {
+                notice: Notice::Tamper {
+                    what: &tamper.what,
+                    detail: &tamper.detail,
+                    repaired: tamper.repaired,
+                },
                 ..line
             },
         }

@@ -59,6 +59,30 @@ pub struct FenceRef {
     pub mode: Mode,
 }
 
+/// For a time no agent was reading what the kernel programs wrote; the fences stayed in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// When the earlier agent last looked.
+    pub begin: Timestamp,
+    /// When this agent first looked.
+    pub end: Timestamp,
+    /// Events that were waiting in the kernel; they follow.
+    pub delivered: u64,
+    /// Events that did not wait; they follow as [`Lost`], by reason.
+    pub lost: u64,
+}
+
+/// Somebody changed what the agent has attached or pinned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tamper {
+    /// What: a hook, a pin, a map.
+    pub what: Arc<str>,
+    /// For people: how it was found and how it should be.
+    pub detail: Arc<str>,
+    /// It is again as it should be.
+    pub repaired: bool,
+}
+
 /// The agent changed its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeState {

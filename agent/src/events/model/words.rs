@@ -51,6 +51,24 @@ words! {
         PolicyChange = "policy_change",
         /// The agent changed its state.
         NodeState = "node_state",
+        /// For a time no agent was reading events.
+        Gap = "gap",
+        /// Somebody changed what the agent has attached.
+        Tamper = "tamper",
+    }
+}
+
+words! {
+    /// How an interface is guarded.
+    Guard {
+        /// By a tcx link.
+        Tcx = "tcx",
+        /// By a filter of the clsact qdisc.
+        Clsact = "clsact",
+        /// Not: others live in the workload's network namespace.
+        Shared = "shared",
+        /// Not, for another reason.
+        None = "none",
     }
 }
 
@@ -185,6 +203,8 @@ words! {
         SubscriberSlow = "SubscriberSlow",
         /// Repeats beyond a workload's cap.
         Suppressed = "Suppressed",
+        /// An agent ended with them in hand, or left them in a layout that its successor can't read.
+        AgentEnded = "AgentEnded",
     }
 }
 

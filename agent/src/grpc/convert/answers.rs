@@ -10,6 +10,7 @@ use crate::grpc::backend::{
     AgentStatus, DataSet, Explanation, FenceList, FenceSummary, Finding, LookupAnswer, LostCount,
     ProgramStatus, StopCounts, Validation,
 };
+use crate::hostlayer::report::Interface;
 
 /// What the agent is doing, with what the hub knows.
 pub(crate) fn status(status: AgentStatus, hub: &Hub) -> v1::StatusResponse {
@@ -30,6 +31,7 @@ pub(crate) fn status(status: AgentStatus, hub: &Hub) -> v1::StatusResponse {
         stream_id: hub.origin().stream_id.to_string(),
         head_sequence: hub.head(),
         subscribers: u32::try_from(hub.counts().subscribers).unwrap_or(u32::MAX),
+        interfaces: status.interfaces.into_iter().map(interface).collect(),
     }
 }
 
@@ -55,6 +57,18 @@ fn hub_stops(hub: &Hub) -> [StopCounts; 2] {
 
 fn program(program: ProgramStatus) -> v1::ProgramStatus {
     v1::ProgramStatus { name: program.name, attached: program.attached, detail: program.detail }
+}
+
+fn interface(interface: Interface) -> v1::InterfaceStatus {
+    v1::InterfaceStatus {
+        workload: interface.workload,
+        name: interface.name,
+        index: interface.index,
+        guard: interface.guard.to_wire(),
+        detail: interface.detail,
+        blocked: interface.blocked,
+        would_block: interface.would_block,
+    }
 }
 
 fn data_set(set: DataSet) -> v1::DataSet {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::event_in::{ReadError, fences, outcome, place, timestamp, word};
 use crate::grpc::backend::{AgentStatus, DataSet, Explanation, LostCount, ProgramStatus, StopCounts};
+use crate::hostlayer::report::Interface;
 
 /// What the agent is doing, as `NodeService.Status` tells it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,6 +60,7 @@ pub fn status(status: v1::StatusResponse) -> Result<StatusReport, ReadError> {
         programs: status.programs.into_iter().map(program).collect(),
         data_sets: status.data_sets.into_iter().map(data_set).collect::<Result<_, _>>()?,
         stops: status.stops.into_iter().map(stop).collect::<Result<_, _>>()?,
+        interfaces: status.interfaces.into_iter().map(interface).collect::<Result<_, _>>()?,
     };
     Ok(StatusReport {
         node: status.node,
@@ -72,6 +74,18 @@ pub fn status(status: v1::StatusResponse) -> Result<StatusReport, ReadError> {
 
 fn program(program: v1::ProgramStatus) -> ProgramStatus {
     ProgramStatus { name: program.name, attached: program.attached, detail: program.detail }
+}
+
+fn interface(interface: v1::InterfaceStatus) -> Result<Interface, ReadError> {
+    Ok(Interface {
+        workload: interface.workload,
+        name: interface.name,
+        index: interface.index,
+        guard: word("interfaces.guard", interface.guard)?,
+        detail: interface.detail,
+        blocked: interface.blocked,
+        would_block: interface.would_block,
+    })
 }
 
 fn data_set(set: v1::DataSet) -> Result<DataSet, ReadError> {

@@ -12,7 +12,7 @@ use super::words::Word;
 use crate::events::model::flow::{
     Endpoint, FenceOutcome, FlowEvent, Place, Process, ProcessingRecord, Protocol, Traffic,
 };
-use crate::events::model::notice::{FenceRef, Heartbeat, Lost, NodeState, PolicyChange};
+use crate::events::model::notice::{FenceRef, Gap, Heartbeat, Lost, NodeState, PolicyChange, Tamper};
 use crate::events::model::{Body, Event, Origin, Stamped};
 
 /// A field that this client can't read, most often because the agent is newer.
@@ -60,6 +60,15 @@ pub fn event(event: v1::Event) -> Result<(Origin, Stamped), ReadError> {
             detail: of.detail.map(Arc::from),
             generation: of.generation,
         }),
+        Wire::Gap(of) => Body::Gap(Gap {
+            begin: timestamp("begin", of.begin)?.ok_or_else(|| ReadError::missing("begin"))?,
+            end: timestamp("end", of.end)?.ok_or_else(|| ReadError::missing("end"))?,
+            delivered: of.delivered,
+            lost: of.lost,
+        }),
+        Wire::Tamper(of) => {
+            Body::Tamper(Tamper { what: of.what.into(), detail: of.detail.into(), repaired: of.repaired })
+        }
     };
     let time = timestamp("time", event.time)?.ok_or_else(|| ReadError::missing("time"))?;
     let origin = Origin { stream_id: event.stream_id.into(), node: event.node.into() };

@@ -36,6 +36,17 @@ pub fn event(origin: &Origin, stamped: &Stamped) -> v1::Event {
             detail: text(of.detail.as_ref()),
             generation: of.generation,
         }),
+        Body::Gap(of) => Wire::Gap(v1::Gap {
+            begin: Some(timestamp(of.begin)),
+            end: Some(timestamp(of.end)),
+            delivered: of.delivered,
+            lost: of.lost,
+        }),
+        Body::Tamper(of) => Wire::Tamper(v1::Tamper {
+            what: of.what.to_string(),
+            detail: of.detail.to_string(),
+            repaired: of.repaired,
+        }),
     };
     v1::Event {
         stream_id: origin.stream_id.to_string(),

@@ -3,7 +3,7 @@
 use agent_proto::v1;
 
 use crate::events::model::words::{
-    Direction, Hook, Kind, LostReason, Mode, Phase, PolicyOutcome, Reason, Severity, State, Verdict,
+    Direction, Guard, Hook, Kind, LostReason, Mode, Phase, PolicyOutcome, Reason, Severity, State, Verdict,
 };
 use crate::grpc::backend::FindingLevel;
 
@@ -46,11 +46,12 @@ word!(Reason as Reason {
     Fault, Protocol, Stack, Spoofed,
 });
 word!(Direction as Direction { Outbound, Inbound });
+word!(Guard as Guard { Tcx, Clsact, Shared, None });
 word!(Hook as Hook { Connect4, Connect6, Sendmsg4, Sendmsg6, Egress, Release, SockCreate, Host });
 word!(Phase as Phase { Open, Verdict, Repeat, Close });
 word!(Severity as Severity { Low, Medium, High, Critical });
-word!(Kind as EventKind { Violation, Flow, Lost, Heartbeat, PolicyChange, NodeState });
-word!(LostReason as LostReason { KernelRingFull, KernelStateFull, Decode, SubscriberSlow, Suppressed });
+word!(Kind as EventKind { Violation, Flow, Lost, Heartbeat, PolicyChange, NodeState, Gap, Tamper });
+word!(LostReason as LostReason { KernelRingFull, KernelStateFull, Decode, SubscriberSlow, Suppressed, AgentEnded });
 word!(PolicyOutcome as PolicyOutcome { Published, Refused });
 word!(State as State { Starting, Ready, Degraded, Stopping });
 word!(FindingLevel as FindingLevel { Error, Warning });

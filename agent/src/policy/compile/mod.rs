@@ -50,10 +50,23 @@ impl Clock {
     /// Reads both clocks.
     #[must_use]
     pub fn read() -> Self {
+        Self { wall_minus_boot: Timestamp::now().as_nanosecond() - i128::from(Self::boot_now()) }
+    }
+
+    /// `CLOCK_BOOTTIME` now, nanoseconds.
+    #[must_use]
+    pub fn boot_now() -> u64 {
         use rustix::time::{ClockId, clock_gettime};
         let boot = clock_gettime(ClockId::Boottime);
-        let boot = i128::from(boot.tv_sec) * 1_000_000_000 + i128::from(boot.tv_nsec);
-        Self { wall_minus_boot: Timestamp::now().as_nanosecond() - boot }
+        // Both are not negative (clock_gettime(2)).
+        boot.tv_sec as u64 * 1_000_000_000 + boot.tv_nsec as u64
+    }
+
+    /// A moment of `CLOCK_BOOTTIME`, nanoseconds, by the wall clock.
+    #[must_use]
+    pub fn wall(self, boot_ns: u64) -> Timestamp {
+        Timestamp::from_nanosecond(i128::from(boot_ns) + self.wall_minus_boot)
+            .unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     /// A moment in boot-time nanoseconds; 0 for all that was before boot.

@@ -77,6 +77,13 @@ fn paths(node: &Node, findings: &mut Findings) -> Vec<Spanned<CgroupPath>> {
             "write `{all: true}` instead: it must be spelled out",
         );
     }
+    for path in found.iter().filter(|path| path.value.is_pattern()) {
+        findings.error(
+            path.at,
+            "a subject's path has no patterns",
+            "name the cgroup above: a subject is the cgroup and everything below it",
+        );
+    }
     nonempty(found, node, "cgroups", findings)
 }
 
