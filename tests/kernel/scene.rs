@@ -72,11 +72,6 @@ impl Scene {
         self.world.near()
     }
 
-    /// Near and far are one: see [`World::is_loopback`].
-    pub(crate) fn is_loopback(&self) -> bool {
-        self.world.is_loopback()
-    }
-
     /// The namespace that is the internet.
     pub(crate) fn far(&self) -> &Netns {
         self.world.far()

@@ -102,7 +102,8 @@ fn accepted_connection(stage: &mut Stage) -> Result<Finding> {
     let answered = serve(stage, &mut crm, remotes.forbidden, TRIED)?;
     let arms = arms_after_allowed(stage, &mut crm, remotes)?;
     ensure!(!answered || arms.forbidden > 0, "an answer came without a frame");
-    println!("accepted-connection: an event tells of it: {}", stage.is_told_of(remotes.forbidden)?);
+    let event = stage.told(remotes.forbidden, &AT_EGRESS)?;
+    ensure!(event.is("direction", "Inbound"), "not told as inbound: {}", event.0);
     Ok(Finding::Fate(arms.fate()?))
 }
 
