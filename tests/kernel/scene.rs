@@ -72,6 +72,11 @@ impl Scene {
         self.world.near()
     }
 
+    /// Workloads and servers are in one namespace.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.world.is_loopback()
+    }
+
     /// The namespace that is the internet.
     pub(crate) fn far(&self) -> &Netns {
         self.world.far()

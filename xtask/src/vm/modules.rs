@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 /// What the test world is made of: pairs of interfaces, a node's bridge, looking up or closing sockets from outside, the
 /// host layer's older way to attach, and the devices that a workload may get past its sockets with.
-const WANTED: [&str; 13] = [
+const WANTED: [&str; 14] = [
     "veth",
     "dummy",
     "bridge",
@@ -21,6 +21,7 @@ const WANTED: [&str; 13] = [
     "udp_diag",
     "raw_diag",
     "sch_ingress",
+    "cls_bpf",
     "tun",
     "vxlan",
     "geneve",
