@@ -67,7 +67,7 @@ impl Guarded {
         let agent = setup.start()?;
         let watch = agent.watch(&["--all"])?;
         let mut guarded = Self { crm, watch, agent, setup, home: None, scene };
-        guarded.looked(1)?;
+        guarded.agent.looked(1)?;
         guarded.holds("at first")?;
         Ok(guarded)
     }
@@ -117,27 +117,6 @@ impl Guarded {
     fn wait_for_state(&self, state: &str) -> Result<()> {
         wait_for(&format!("state {state}"), PROMISED, || Ok((self.state()? == state).then_some(())))
             .with_context(|| format!("the agent said:\n{}", self.agent.said()))
-    }
-
-    /// What status says of the watchdog.
-    fn summary(&self) -> Result<String> {
-        let status = self.agent.status()?;
-        let programs = status.get("programs").and_then(Value::as_array).context("no programs in status")?;
-        let watchdog = programs.iter().find(|p| p.get("name").and_then(Value::as_str) == Some("watchdog"));
-        let detail = watchdog.and_then(|w| w.get("detail")).and_then(Value::as_str);
-        Ok(detail.context("status does not mention the watchdog")?.to_owned())
-    }
-
-    /// Waits until it has looked so often more.
-    fn looked(&self, more: u64) -> Result<()> {
-        let looks = || -> Result<u64> {
-            let summary = self.summary()?;
-            let word = summary.split("; ").nth(1).and_then(|rest| rest.split(' ').next());
-            word.and_then(|number| number.parse().ok()).with_context(|| format!("no looks in {summary:?}"))
-        };
-        let wanted = looks()? + more;
-        let limit = Duration::from_secs(5 * (more + 2));
-        wait_for("the watchdog's next look", limit, || Ok((looks()? >= wanted).then_some(())))
     }
 
     fn link(&self, name: &str) -> std::path::PathBuf {

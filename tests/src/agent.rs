@@ -359,6 +359,33 @@ impl Agent {
         serde_json::from_slice(&self.ask(&["status", "-o", "json"])?.stdout).context("status -o json")
     }
 
+    /// What the status says of the watchdog.
+    ///
+    /// # Errors
+    /// The agent does not answer, or does not mention it.
+    pub fn watchdog(&self) -> Result<String> {
+        let status = self.status()?;
+        let programs = status.get("programs").and_then(Value::as_array).context("no programs in status")?;
+        let watchdog = programs.iter().find(|p| p.get("name").and_then(Value::as_str) == Some("watchdog"));
+        let detail = watchdog.and_then(|w| w.get("detail")).and_then(Value::as_str);
+        Ok(detail.context("status does not mention the watchdog")?.to_owned())
+    }
+
+    /// Waits until the watchdog has looked so often more. Just after a look nobody looks for some seconds.
+    ///
+    /// # Errors
+    /// It does not look.
+    pub fn looked(&self, more: u64) -> Result<()> {
+        let looks = || -> Result<u64> {
+            let says = self.watchdog()?;
+            let word = says.split("; ").nth(1).and_then(|rest| rest.split(' ').next());
+            word.and_then(|number| number.parse().ok()).with_context(|| format!("no looks in {says:?}"))
+        };
+        let wanted = looks()? + more;
+        let limit = Duration::from_secs(5 * (more + 2));
+        wait_for("the watchdog's next look", limit, || Ok((looks()? >= wanted).then_some(())))
+    }
+
     /// Generation of the image in force.
     ///
     /// # Errors

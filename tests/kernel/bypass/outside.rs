@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use agent_tests::actor::{Actor, Family, Kind, Profile, Raw};
 use agent_tests::bpf::detach_links;
+use agent_tests::events::Event;
 use agent_tests::netlink::{Netlink, Tunnel};
 use anyhow::{Context, Result, ensure};
 
@@ -15,6 +17,9 @@ use super::{Row, rows_of};
 use crate::flows::PORT;
 use crate::policies::eea_only;
 use crate::scene::Scene;
+
+/// Within which the watchdog tells and repairs.
+const WATCHDOG: Duration = Duration::from_secs(10);
 
 pub(super) fn rows() -> Vec<Row> {
     rows_of(
@@ -91,6 +96,9 @@ fn link_detach(_: &mut Stage) -> Result<Finding> {
     ensure!(answer.outcome.is_error("EPERM"), "before: {:?}", answer.outcome);
     ensure!(scene.sniffer.frames_to(held.forbidden)?.frames == 0, "the fence did not hold to begin with");
 
+    let watch = agent.watch(&["--all"])?;
+    // Or the watchdog's next look might come before the hole is tried.
+    agent.looked(1)?;
     let links = detach_links(&scene.root)?;
     println!("  {links} links detached by number");
     datagram(&mut crm, (gone.forbidden, PORT).into())?;
@@ -102,8 +110,14 @@ fn link_detach(_: &mut Stage) -> Result<Finding> {
         forbidden: scene.sniffer.frames_to(gone.forbidden)?.frames,
         allowed: scene.sniffer.frames_to(allowed.allowed)?.frames,
     };
-    drop(agent);
-    Ok(Finding::Fate(arms.fate()?))
+    ensure!(arms.fate()? == Fate::OutOfScope, "nothing passed after the detach: {arms:?}");
+    let is_told = |event: &Event| event.is("kind", "tamper") && event.is("what", "egress");
+    watch.wait_for("the watchdog to tell of it", WATCHDOG, is_told)?;
+    let frames = scene.sniffer.frames_to(gone.forbidden)?.frames;
+    let answer = datagram(&mut crm, (gone.forbidden, PORT).into())?;
+    ensure!(answer.outcome.is_error("EPERM"), "after the repair: {:?}", answer.outcome);
+    ensure!(scene.sniffer.frames_to(gone.forbidden)?.frames == frames, "a frame after the repair");
+    Ok(Finding::Fate(Fate::Seen))
 }
 
 /// The workload moves itself: what it opens afterwards is another workload's.

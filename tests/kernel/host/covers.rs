@@ -3,6 +3,7 @@
 use agent_tests::actor::Actor;
 use agent_tests::agent::Agent;
 use agent_tests::events::Event;
+use agent_tests::tamper::{detach, pinned_link};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
@@ -46,6 +47,32 @@ pub(super) fn a_new_pod() -> Result<Outcome> {
         let all = status.get("interfaces").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(all.is_empty().then_some(()))
     })?;
+    Ok(Outcome::Passed)
+}
+
+/// Root takes the guard off its interface.
+pub(super) fn a_detached_guard() -> Result<Outcome> {
+    let stage = Stage::new()?;
+    let mut crm = stage.actor()?;
+    let setup = stage.agent("auto")?.policy(&stage.policy("Enforce", ""))?;
+    let agent = setup.start()?;
+    let watch = agent.watch(&["--all"])?;
+    let guarded = interface(&agent, "the interface to be guarded", is_guarded(&stage.pod.host_link))?;
+    let index = guarded.get("index").and_then(Value::as_u64).unwrap_or_default();
+    let link = setup.pins().join(format!("links/veth-{index}"));
+    let (id, program) = pinned_link(&link)?;
+    detach(id)?;
+    let told = |event: &Event| {
+        event.is("kind", "tamper")
+            && event.flag("repaired") == Some(true)
+            && event.text("what").is_some_and(|what| what.starts_with("host layer at interface"))
+    };
+    watch.wait_for("the detached guard to be told", SOON, told)?;
+    let (new, now) = pinned_link(&link)?;
+    ensure!(new != id && now == program, "link {id}, program {program} became {new}, {now}");
+    let to = target(Address::V4, Destination::Forbidden);
+    let arrived = stage.arrive(&mut crm, &stage.frame(to), to)?;
+    ensure!(arrived == 0, "{arrived} of {FRAMES} frames arrived after the repair");
     Ok(Outcome::Passed)
 }
 

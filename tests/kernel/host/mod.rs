@@ -37,7 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             kinds::foreign(kind, name, passes)
         }));
     }
-    let more: [(&str, Test); 10] = [
+    let more: [(&str, Test); 11] = [
         ("a_source_that_is_not_the_pods_is_stopped", frames::spoofed),
         ("a_header_that_is_not_what_its_ethertype_says_is_stopped", kinds::mislabelled),
         ("the_kernels_own_answers_go_where_the_fence_lets_the_pod_send", replies::of_the_kernel),
@@ -45,6 +45,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("pieces_of_an_allowed_datagram_pass_and_others_do_not", sockets::fragments),
         ("an_accepted_connection_is_answered_and_a_forged_segment_is_not_sent", sockets::accepted),
         ("an_audit_fence_lets_frames_pass_and_reports_them_once", audit::reports_and_lets_pass),
+        ("a_detached_guard_is_attached_again_and_told", covers::a_detached_guard),
         ("a_new_pod_is_guarded_and_finds_its_neighbours", covers::a_new_pod),
         (
             "a_shared_namespace_is_not_guarded_and_a_fence_that_requires_it_is_degraded",

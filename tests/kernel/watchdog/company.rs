@@ -87,14 +87,14 @@ fn after() -> Result<Outcome> {
         guarded.told(since, hook, &format!("(id {}) runs after ours at {hook}", foreign.id()?), false)?;
         kept.push(foreign);
     }
-    guarded.looked(2)?;
+    guarded.agent.looked(2)?;
     ensure!(guarded.tampers().len() == 2, "told once each: {:#?}", guarded.tampers());
     ensure!(guarded.state()? == "Ready", "company is no reason to be {}", guarded.state()?);
     let status = guarded.agent.status()?.to_string();
     ensure!(status.contains("runs after ours at egress"), "status does not say it: {status}");
     guarded.holds("in company")?;
     drop(kept);
-    guarded.looked(2)?;
+    guarded.agent.looked(2)?;
     let status = guarded.agent.status()?.to_string();
     ensure!(!status.contains("runs after ours"), "status still says it: {status}");
     guarded.stop()
@@ -107,7 +107,7 @@ fn before() -> Result<Outcome> {
     let guarded = Guarded::in_company(scene)?;
     let says = format!("(id {}) runs before ours at connect4 (1 of 2, ours is 2)", foreign.id()?);
     guarded.told(Instant::now(), "connect4", &says, false)?;
-    guarded.looked(2)?;
+    guarded.agent.looked(2)?;
     ensure!(guarded.tampers().len() == 1, "told once: {:#?}", guarded.tampers());
     guarded.stop()
 }

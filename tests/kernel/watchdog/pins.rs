@@ -115,7 +115,7 @@ fn quiet() -> Result<Outcome> {
     let policy = eea_only(&guarded.scene, "Enforce");
     for turn in 0..4 {
         guarded.agent.publish(&guarded.setup, &format!("{policy}# {turn}\n"))?;
-        guarded.looked(1)?;
+        guarded.agent.looked(1)?;
     }
     ensure!(guarded.tampers().is_empty(), "nobody tampered: {:#?}", guarded.tampers());
     ensure!(guarded.state()? == "Ready", "nobody tampered: {}", guarded.state()?);
