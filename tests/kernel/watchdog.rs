@@ -39,7 +39,7 @@ struct Guarded {
     agent: Agent,
     setup: Setup,
     /// The agent's own cgroup; goes before its parent.
-    home: Option<Cgroup>,
+    _home: Option<Cgroup>,
     scene: Scene,
 }
 
@@ -66,7 +66,7 @@ impl Guarded {
         let setup = more(setup.privileges(Privileges::Only(&NEEDED)), &scene)?;
         let agent = setup.start()?;
         let watch = agent.watch(&["--all"])?;
-        let mut guarded = Self { crm, watch, agent, setup, home: None, scene };
+        let mut guarded = Self { crm, watch, agent, setup, _home: None, scene };
         guarded.agent.looked(1)?;
         guarded.holds("at first")?;
         Ok(guarded)
