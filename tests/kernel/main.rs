@@ -35,6 +35,7 @@ mod protocols;
 mod reload;
 mod scene;
 mod suite;
+mod watchdog;
 
 use std::process::ExitCode;
 
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         hybrid::trials(),
         pins::trials(),
         privileges::trials(),
+        watchdog::trials(),
         bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
