@@ -27,6 +27,7 @@ mod hybrid;
 mod live;
 mod load;
 mod observe;
+mod overflow;
 mod pins;
 mod policies;
 mod privileges;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         degraded::trials(),
         hybrid::trials(),
         pins::trials(),
+        overflow::trials(),
         privileges::trials(),
         bypass::trials(),
     ];
