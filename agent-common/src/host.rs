@@ -174,6 +174,11 @@ pub enum Note {
 #[inline(always)]
 #[must_use]
 pub const fn note(verdict: Cached, flow: &Flow, length: u32, segments: u32) -> Note {
+    // The end of a connection that is blocked: a note would let everything of its tuple pass the host layer, payload
+    // that was sent around the socket layer among it.
+    if verdict.blocked() {
+        return Note::None;
+    }
     // Would be blocked: egress has recorded it, and a second record would be one too many.
     if verdict.violation() || (verdict.outcome() >> 16) as u8 == Reason::Inbound as u8 {
         return Note::Exact;
@@ -317,6 +322,9 @@ mod tests {
             note(decision(Reason::Default, Verdict::Block), &flow(protocol::UDP, 0), 60, 0),
             Note::Exact
         );
+        let goodbye = Cached(decision(Reason::Default, Verdict::Block).0 | 1 << 63);
+        assert!(goodbye.blocked());
+        assert_eq!(note(goodbye, &flow(protocol::TCP, 0), 60, 0), Note::None);
         assert_eq!(note(allowed, &flow(protocol::TCP, 0), 9_000, 7), Note::None);
         assert_eq!(note(allowed, &flow(protocol::UDP, 0), 1_280, 0), Note::None);
         assert_eq!(note(allowed, &flow(protocol::UDP, 0), 1_281, 0), Note::Portless);

@@ -82,7 +82,7 @@ pub(crate) fn tell(image: &Image, state: &mut SockState, ask: &Ask) {
     ringfence_record(state, ask, image.policy, image.index);
 }
 
-/// Records a flow that was decided without memory, as [`judge`] does.
+/// Records what [`decide_only`] said, as [`judge`] does: a repeat of what is remembered is counted.
 #[inline(always)]
 pub(crate) fn witness(image: &Image, state: &mut SockState, ask: &Ask) {
     if ringfence_recall(state, ask, image.policy, image.index) == MISS {

@@ -128,7 +128,7 @@ pub struct RawConfig {
     /// Guard the host side of fenced workloads' interfaces (needs a network namespace of their own) [default: auto]
     #[arg(long, env = "RINGFENCE_HOST_LAYER", value_enum, value_name = "WHEN")]
     pub host_layer: Option<HostLayer>,
-    /// Enter workloads' network namespaces to end flows that are no longer allowed, so that callers are told (CAP_SYS_ADMIN)
+    /// Enter workloads' network namespaces to end flows that are no longer allowed, so that callers are told (CAP_SYS_ADMIN, CAP_SYS_PTRACE)
     #[arg(long)]
     #[serde(default)]
     pub netns_entry: bool,

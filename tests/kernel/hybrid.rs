@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use agent_tests::agent::binary;
+use agent_tests::bpffs::Bpffs;
 use agent_tests::cgroup::Cgroup;
 use agent_tests::deadline::wait_for;
 use anyhow::{Context, Result, ensure};
@@ -28,10 +29,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// The arguments of `ringfence run` without the harness's agreement to hybrid hosts.
-fn run(root: &str, directory: &Path) -> Result<Command> {
+fn run(root: &str, directory: &Path, bpffs: &Bpffs) -> Result<Command> {
     let mut command = Command::new(binary()?);
     command.args(["run", "--cgroup-root", root, "--socket"]).arg(directory.join("agent.sock"));
     command.arg("--state-dir").arg(directory.join("state")).stdin(Stdio::null());
+    command.arg("--bpffs").arg(bpffs.pins());
     Ok(command)
 }
 
@@ -42,10 +44,10 @@ fn refused() -> Result<Outcome> {
     if feature(&report, "pureCgroups")?["presence"] == "found" {
         return Ok(Outcome::Skipped("this host has cgroup2 alone: there is nothing to refuse".into()));
     }
-    let directory = tempfile::tempdir()?;
+    let (directory, bpffs) = (tempfile::tempdir()?, Bpffs::mount()?);
     let path = root.path().to_str().context("a cgroup path that is not UTF-8")?;
     // It must end by itself; if it does not, it has started.
-    let mut child = Running(run(path, directory.path())?.stderr(Stdio::piped()).spawn()?);
+    let mut child = Running(run(path, directory.path(), &bpffs)?.stderr(Stdio::piped()).spawn()?);
     let status = wait_for("ringfence run to refuse and end", READY, || Ok(child.0.try_wait()?))?;
     let mut said = String::new();
     child.0.stderr.as_mut().context("no standard error")?.read_to_string(&mut said)?;
@@ -60,7 +62,7 @@ fn refused() -> Result<Outcome> {
 
 fn pure() -> Result<Outcome> {
     let root = Cgroup::root()?;
-    let directory = tempfile::tempdir()?;
+    let (directory, bpffs) = (tempfile::tempdir()?, Bpffs::mount()?);
     let path = format!("/sys/fs/cgroup{}", root.name());
     let in_pure = |command: &Command| {
         let mut wrapped = Command::new("unshare");
@@ -76,7 +78,7 @@ fn pure() -> Result<Outcome> {
 
     // `exec` all along: the child is the agent.
     let said = fs::File::create(directory.path().join("said"))?;
-    let mut agent = Running(in_pure(&run(&path, directory.path())?).stderr(said).spawn()?);
+    let mut agent = Running(in_pure(&run(&path, directory.path(), &bpffs)?).stderr(said).spawn()?);
     let mut status = Command::new(binary()?);
     status.args(["status", "--socket"]).arg(directory.path().join("agent.sock")).stdout(Stdio::null());
     status.stderr(Stdio::null());

@@ -23,6 +23,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         trial(
             Place::Anywhere,
+            "live::flows_that_are_busy_meanwhile_are_ended_with_one_record_each",
+            ended::while_busy,
+        ),
+        trial(
+            Place::Anywhere,
             "live::flows_older_than_the_agent_are_ended_by_its_first_policy",
             ended::by_the_first_policy,
         ),

@@ -72,6 +72,11 @@ impl Scene {
         self.world.near()
     }
 
+    /// Workloads and servers are in one namespace.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.world.is_loopback()
+    }
+
     /// The namespace that is the internet.
     pub(crate) fn far(&self) -> &Netns {
         self.world.far()
@@ -86,18 +91,20 @@ impl Scene {
     /// an emulated processor many seconds, and each test starts an agent of its own.
     pub(crate) fn agent(&self) -> Result<Setup> {
         let setup = self.agent_with_the_whole_world()?;
-        if !in_vm() {
-            return Ok(setup);
-        }
-        let file = setup.directory().join("country.mmdb");
-        fs::write(&file, small_world()?).with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(setup.arg("--country-db").arg(file).arg("--country-db-min-share").arg("0"))
+        if in_vm() { with_a_small_world(setup) } else { Ok(setup) }
     }
 
     /// How to run an agent with its built-in country database, wherever this is.
     pub(crate) fn agent_with_the_whole_world(&self) -> Result<Setup> {
         Setup::new(&self.root)
     }
+}
+
+/// An agent that knows only the places of the tests' addresses: it is ready at once.
+pub(crate) fn with_a_small_world(setup: Setup) -> Result<Setup> {
+    let file = setup.directory().join("country.mmdb");
+    fs::write(&file, small_world()?).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(setup.arg("--country-db").arg(file).arg("--country-db-min-share").arg("0"))
 }
 
 /// The countries of the tests' addresses, as the built-in database has them.

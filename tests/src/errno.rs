@@ -28,6 +28,8 @@ pub fn name(errno: Errno) -> String {
         Errno::NOMEM => "ENOMEM",
         Errno::MSGSIZE => "EMSGSIZE",
         Errno::NOBUFS => "ENOBUFS",
+        Errno::OPNOTSUPP => "EOPNOTSUPP",
+        Errno::BUSY => "EBUSY",
         Errno::NODEV => "ENODEV",
         Errno::NOPROTOOPT => "ENOPROTOOPT",
         Errno::SOCKTNOSUPPORT => "ESOCKTNOSUPPORT",

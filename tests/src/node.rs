@@ -17,6 +17,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
@@ -67,6 +68,7 @@ impl Node {
     pub fn new(world: World) -> Result<Self> {
         ensure!(!world.is_loopback(), "pods need a kernel with veth");
         world.near().run(|| {
+            without_netfilter()?;
             let mut netlink = Netlink::open()?;
             netlink.add_bridge(BRIDGE)?;
             netlink.add_veth(UP, DOWN, world.far().fd())?;
@@ -137,4 +139,16 @@ impl Node {
 fn without_address_detection(link: &str) -> Result<()> {
     let switch = format!("/proc/sys/net/ipv6/conf/{link}/accept_dad");
     fs::write(&switch, "0").with_context(|| format!("cannot write {switch}"))
+}
+
+/// Keeps the IP layer's checks away from what only passes the bridge, where the kernel has that (br_netfilter): it
+/// would drop packets that are cut short before anybody could judge them.
+fn without_netfilter() -> Result<()> {
+    for switch in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
+        let switch = Path::new("/proc/sys/net/bridge").join(switch);
+        if switch.exists() {
+            fs::write(&switch, "0").with_context(|| format!("cannot write {}", switch.display()))?;
+        }
+    }
+    Ok(())
 }

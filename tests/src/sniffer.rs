@@ -60,6 +60,8 @@ struct Key {
 #[derive(Default)]
 struct Seen {
     counts: HashMap<Key, Count>,
+    /// Frames that this reader cannot read, by Ethernet type.
+    unread: HashMap<u16, u64>,
     /// When the last frame to each address and port arrived.
     last: HashMap<SocketAddr, Instant>,
     /// Numbers of the sentinels that arrived.
@@ -217,6 +219,16 @@ impl Sniffer {
         Ok(self.shared.seen().last.get(&destination).copied())
     }
 
+    /// Flushes, then counts the frames of this Ethernet type that are no packets as the judge reads them: cut short, or
+    /// of another kind than IP.
+    ///
+    /// # Errors
+    /// See [`Sniffer::flush`].
+    pub fn unread_frames(&self, kind: u16) -> Result<u64> {
+        self.flush()?;
+        Ok(self.shared.seen().unread.get(&kind).copied().unwrap_or(0))
+    }
+
     fn count(&self, wanted: impl Fn(&Key) -> bool) -> Result<Count> {
         self.flush()?;
         let seen = self.shared.seen();
@@ -263,8 +275,10 @@ fn read(shared: &Shared, socket: &OwnedFd) {
     while !shared.stop.load(Ordering::Relaxed) {
         match recv(socket, buffer.as_mut_slice(), RecvFlags::empty()) {
             Ok((length, _)) => {
-                if let Some(frame) = buffer.get(..length).and_then(parse) {
-                    note(shared, &frame);
+                let bytes = buffer.get(..length).unwrap_or_default();
+                match parse(bytes) {
+                    Some(frame) => note(shared, &frame),
+                    None => note_unread(shared, bytes),
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -276,6 +290,12 @@ fn read(shared: &Shared, socket: &OwnedFd) {
                 return;
             }
         }
+    }
+}
+
+fn note_unread(shared: &Shared, bytes: &[u8]) {
+    if let Some([high, low]) = bytes.get(12..14) {
+        *shared.seen().unread.entry(u16::from_be_bytes([*high, *low])).or_default() += 1;
     }
 }
 

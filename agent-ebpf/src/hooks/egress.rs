@@ -26,7 +26,7 @@ use aya_log_ebpf::debug;
 use crate::ctx::{Skb, coarse};
 use crate::emit::Rings;
 use crate::identity::{late, of_packet};
-use crate::judge::{Ask, NOBODY, decide_only, judge};
+use crate::judge::{Ask, NOBODY, decide_only, judge, witness};
 use crate::maps::{Image, add, count, scratch, storage};
 use crate::vouch::vouch;
 
@@ -98,11 +98,6 @@ fn locate(skb: *mut __sk_buff, zero: u64, state: &mut SockState) {
     state.flags |= sock_flags::LOCAL;
 }
 
-#[inline(always)]
-fn ret(verdict: Cached) -> i32 {
-    if verdict.blocked() { DROP } else { PASS }
-}
-
 /// What of a TCP header matters here (RFC 9293 section 3.1): flags in bits 0..8, bit 8 with payload, the length of all
 /// headers from bit 16 on.
 #[derive(Clone, Copy)]
@@ -152,16 +147,18 @@ impl Tcp {
 #[inline(always)]
 fn remember(image: &Image, skb: &Skb, state: &mut SockState, ask: &mut Ask, tcp: Tcp) -> i32 {
     if tcp.is_answer() {
-        // Sent for the listener, before there is a socket of this connection: judged, but its record is the
-        // connection's own, which begins with its first packet.
+        // Sent for the listener, before there is a socket of this connection. Where it may pass, the record is the
+        // connection's own, which begins with its first packet; where it may not, only the listener can tell of it.
         ask.flow.direction = Direction::Inbound;
         ask.who = of_packet(image, skb, state);
         let verdict = decide_only(image, ask);
-        if !verdict.blocked() {
-            ask.now = coarse();
-            vouch(image, skb, ask);
+        ask.now = coarse();
+        if verdict.blocked() {
+            witness(image, state, ask);
+            return DROP;
         }
-        return ret(verdict);
+        vouch(image, skb, ask);
+        return PASS;
     }
     if tcp.is_first() {
         state.flags |= sock_flags::CONNECTED;

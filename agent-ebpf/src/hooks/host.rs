@@ -14,7 +14,7 @@ use agent_common::flow::{Direction, Flow, flags, protocol};
 use agent_common::host::{Trace, Veth, is_before_an_address, is_never_sent_to};
 use agent_common::parse::ip::parse;
 use agent_common::parse::stack::{Life, classify};
-use agent_common::sock::{Cached, SockState, sock_flags};
+use agent_common::sock::{SockState, sock_flags};
 use agent_common::verdict::Rules;
 use agent_common::wire::{Counter, Hook};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
@@ -28,7 +28,7 @@ use crate::maps::{Image, add, count, trace, veth, veth_counts};
 use crate::vouch::is_vouched_for;
 
 const NEXT: i32 = TC_ACT_UNSPEC;
-const DROP: i32 = TC_ACT_SHOT as i32;
+const DROP: i32 = TC_ACT_SHOT;
 
 /// IANA IEEE 802 numbers.
 mod ethertype {
@@ -112,7 +112,8 @@ fn read(skb: *mut __sk_buff, zero: u64, veth: &Veth, kind: u16, flow: &mut Flow)
     if life.is_some() {
         f |= flags::STACK;
     }
-    if !(life.is_some() && is_before_an_address(p.source)) && !is_own(veth, p.source.hi, p.source.lo) {
+    let is_needed = life.is_some() && is_before_an_address(p.source);
+    if !is_needed && !is_own(veth, p.source.hi, p.source.lo) {
         f |= flags::SPOOFED;
     }
     flow.flags = f;
@@ -144,13 +145,11 @@ fn refuse(image: &Image, skb: *mut __sk_buff, veth: &Veth, ask: &Ask) -> i32 {
         }
         None => count(Counter::NoStorage),
     }
-    let counts = veth_counts(ifindex);
-    if ask.verdict().blocked() {
-        counts.map(|c| add(&mut c.blocked, 1));
-        return DROP;
+    let blocked = ask.verdict().blocked();
+    if let Some(counts) = veth_counts(ifindex) {
+        add(if blocked { &mut counts.blocked } else { &mut counts.would_block }, 1);
     }
-    counts.map(|c| add(&mut c.would_block, 1));
-    NEXT
+    if blocked { DROP } else { NEXT }
 }
 
 /// What stands in for the socket.

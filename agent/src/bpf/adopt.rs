@@ -28,7 +28,7 @@ const LOG: &str = "AYA_LOGS";
 
 /// An image that was in force before this agent, in maps that this agent goes on using.
 #[derive(Debug)]
-pub struct Inherited {
+pub(crate) struct Inherited {
     /// Generation of its policy.
     pub generation: u32,
     /// The slot of its place index.

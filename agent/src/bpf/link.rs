@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use super::pin::{PinDirectory, PinError, forget, step};
+use super::pin::{PinDirectory, PinError, detach, forget, step};
 use super::sys::{self, At, LinkInfo};
 
 pub(crate) use super::sys::Place;
@@ -64,12 +64,14 @@ impl KeptLink {
     }
 
     /// Whether its pin is there and is this link.
+    #[expect(dead_code, reason = "what the watchdog asks")]
     pub(crate) fn is_pinned(&self) -> bool {
         let pinned = || sys::link_info(sys::open_pin(&self.path)?.as_fd());
         matches!((pinned(), self.info()), (Ok(pin), Ok(own)) if pin.id == own.id)
     }
 
     /// Pins it again, after somebody removed the pin.
+    #[expect(dead_code, reason = "what the watchdog does about it")]
     pub(crate) fn pin_again(&self) -> Result<(), PinError> {
         forget(&self.path)?;
         sys::pin(self.fd.as_fd(), &self.path).map_err(step("pinning", &self.path))
@@ -120,8 +122,8 @@ impl PinDirectory {
 
     /// Detaches what is pinned under a name; true if something was.
     pub(crate) fn unlink(&self, name: &str) -> Result<bool, PinError> {
-        forget(&self.link_path(&format!("{name}{BESIDE}")))?;
-        forget(&self.link_path(name))
+        detach(&self.link_path(&format!("{name}{BESIDE}")))?;
+        detach(&self.link_path(name))
     }
 
     /// The link that is pinned under a name.

@@ -15,7 +15,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -235,8 +235,8 @@ impl PinDirectory {
         Ok(entries(&self.path.join(FILTERS))?.iter().filter_map(|path| name(path).parse().ok()).collect())
     }
 
-    /// Removes all that is pinned, links first: the kernel detaches what no descriptor holds any more. Then the
-    /// directory itself.
+    /// Detaches every link and removes all that is pinned, then the directory itself. When this returns nothing judges
+    /// any more.
     ///
     /// # Errors
     /// At the first step that the system refuses; what was removed before is gone. Filters must have been taken away
@@ -244,7 +244,7 @@ impl PinDirectory {
     pub fn remove(&self) -> Result<Removed, PinError> {
         let mut removed = Removed::default();
         for path in entries(&self.path.join(LINKS))? {
-            forget(&path)?;
+            detach(&path)?;
             removed.links.push(name(&path));
         }
         removed.programs = remove_all(&self.path.join(PROGRAMS))?;
@@ -280,6 +280,16 @@ pub(super) fn forget(path: &Path) -> Result<bool, PinError> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(step("removing", path)(error)),
+    }
+}
+
+/// Detaches a pinned link, at once where the kernel can, and removes the pin; true if it was there.
+pub(super) fn detach(path: &Path) -> Result<bool, PinError> {
+    let detached = sys::open_pin(path).and_then(|link| sys::detach_link(link.as_fd()));
+    match detached.map_err(|error| (error.raw_os_error(), error)) {
+        // Not there; no kind of link that can be detached; or no link at all.
+        Ok(()) | Err((Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EINVAL), _)) => forget(path),
+        Err((_, error)) => Err(step("detaching", path)(error)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 pub(crate) use self::inner::{clear_inner, inner_id, set_inner};
-pub(crate) use self::link::{At, LinkInfo, Place, create_link, link_info, update_link};
+pub(crate) use self::link::{At, LinkInfo, Place, create_link, detach_link, link_info, update_link};
 pub(crate) use self::mapped::{MapValue, Mapped};
 pub(crate) use self::object::{map_info, open_pin, pin};
 pub(crate) use self::ring::ring_positions;

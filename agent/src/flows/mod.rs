@@ -179,10 +179,9 @@ impl Flows {
     }
 
     fn pass(&mut self, in_force: &InForce) -> Option<Report> {
-        self.witness.begin();
         let (cgroups, root, storage) = (&*self.cgroups, &*self.root, self.storage.as_ref());
         let (report, records) = pass(&Ground { in_force, cgroups, root, storage }).unzip();
-        let untold = self.witness.end(records.unwrap_or_default());
+        let untold = self.witness.untold(records.unwrap_or_default());
         self.enricher.refresh();
         self.hub.publish_all(untold.iter().map(|record| self.enricher.enrich(record)));
         report

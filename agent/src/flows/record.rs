@@ -5,13 +5,13 @@
 //! states; for these the agent writes the record that egress would have written, *after* it has made sure that the
 //! kernel has not.
 //!
-//! Made sure how: the kernel programs' own memory of the socket says whether the violation was told before
-//! ([`is_told`](super::judge::is_told)); what is told between that look and the socket's end is seen by the
-//! [`Witness`], which the ring reader shows every event while a pass runs. After its end a socket sends nothing more
-//! to that remote, so when the reader has emptied the ring once more, all is known.
+//! Made sure how: the [`Witness`], which the ring reader shows every violation, remembers which flows the kernel has told
+//! of since the last pass. After its end a socket sends nothing more to that remote, so when the reader has emptied the
+//! ring once more, all is known. For TCP the kernel programs' own memory of the socket says so too, however long ago
+//! ([`is_told`](super::judge::is_told)); the kernel does not hand it out for UDP (`inet_sk_diag_fill` gives storage of
+//! connection sockets only), which is also why such a record names no process.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,25 +32,47 @@ struct Key {
     remote: Address,
     port: u16,
     protocol: u8,
+    /// A UDP flow has a record in each generation that blocks it.
+    generation: u32,
 }
 
 impl Key {
-    const fn of(event: &wire::Event) -> Self {
-        Self { cookie: event.cookie, remote: event.remote, port: event.port, protocol: event.protocol }
+    const fn of(e: &wire::Event) -> Self {
+        let (cookie, remote, port, protocol, generation) =
+            (e.cookie, e.remote, e.port, e.protocol, e.generation);
+        Self { cookie, remote, port, protocol, generation }
     }
 }
 
+/// The newest flows, in two halves: when one is full, the older one goes. What is forgotten under a flood may get a second
+/// record, never none.
 #[derive(Default)]
 struct Seen {
-    flows: HashSet<Key>,
+    recent: HashSet<Key>,
+    older: HashSet<Key>,
     /// How often the violation ring was empty.
     emptied: u64,
 }
 
-/// Which violations the ring reader has seen since a pass began.
+/// Flows in a half of [`Seen`]: 1 MiB.
+const HALF: usize = 16_384;
+
+impl Seen {
+    fn note(&mut self, key: Key) {
+        if self.recent.len() >= HALF {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(key);
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.recent.contains(key) || self.older.contains(key)
+    }
+}
+
+/// Which violations the ring reader has seen since the last pass.
 #[derive(Default)]
 pub struct Witness {
-    watching: AtomicBool,
     seen: Mutex<Seen>,
     changed: Condvar,
 }
@@ -58,27 +80,20 @@ pub struct Witness {
 impl Witness {
     /// The reader took this event from a ring.
     pub fn saw(&self, event: &wire::Event) {
-        if event.flags & event_flags::BLOCKED != 0 && self.watching.load(Ordering::Acquire) {
-            self.seen().flows.insert(Key::of(event));
+        if event.flags & event_flags::BLOCKED != 0 {
+            self.seen().note(Key::of(event));
         }
     }
 
     /// The reader found the violation ring empty, after it had shown all that was in it.
     pub fn emptied(&self) {
-        if self.watching.load(Ordering::Acquire) {
-            self.seen().emptied += 1;
-            self.changed.notify_all();
-        }
-    }
-
-    pub(super) fn begin(&self) {
-        *self.seen() = Seen::default();
-        self.watching.store(true, Ordering::Release);
+        self.seen().emptied += 1;
+        self.changed.notify_all();
     }
 
     /// Waits until all that was in the ring at the time of the call has been seen, then keeps of `records` those whose
-    /// flow the kernel has not told of.
-    pub(super) fn end(&self, records: Vec<wire::Event>) -> Vec<wire::Event> {
+    /// flow the kernel has not told of, and forgets.
+    pub(super) fn untold(&self, records: Vec<wire::Event>) -> Vec<wire::Event> {
         let limit = Instant::now() + EMPTIED;
         let mut seen = self.seen();
         // The first time may have begun before this call, the second has not.
@@ -93,9 +108,9 @@ impl Witness {
             }
             seen = self.changed.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        self.watching.store(false, Ordering::Release);
-        let told = std::mem::take(&mut *seen).flows;
-        records.into_iter().filter(|r| !told.contains(&Key::of(r))).collect()
+        let told = std::mem::take(&mut *seen);
+        seen.emptied = told.emptied;
+        records.into_iter().filter(|r| !told.has(&Key::of(r))).collect()
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -154,6 +169,7 @@ pub(super) fn boot_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     use agent_common::address::Address;
@@ -161,7 +177,7 @@ mod tests {
     use agent_common::verdict::{Decision, Outcome, Reason, Verdict};
     use agent_common::wire;
 
-    use super::{Blocked, Witness, record};
+    use super::{Blocked, HALF, Key, Witness, record};
     use crate::flows::diag::{ENDABLE, Socket};
 
     fn blocked(cookie: u64) -> wire::Event {
@@ -189,17 +205,19 @@ mod tests {
         assert!(wire::Phase::try_from(event.phase).is_ok() && wire::Hook::try_from(event.hook).is_ok());
     }
 
-    /// Ends the watch while a reader empties the ring, after it has shown `late`.
-    fn end(witness: &Arc<Witness>, records: &[wire::Event], late: Option<wire::Event>) -> Vec<u64> {
-        let reader = Arc::clone(witness);
+    /// Asks while a reader empties the ring, after it has shown `late`.
+    fn untold(witness: &Arc<Witness>, records: &[wire::Event], late: Option<wire::Event>) -> Vec<u64> {
+        let (reader, done) = (Arc::clone(witness), Arc::new(AtomicBool::new(false)));
+        let told = Arc::clone(&done);
         let reading = thread::spawn(move || {
             late.iter().for_each(|event| reader.saw(event));
-            while reader.watching.load(std::sync::atomic::Ordering::Acquire) {
+            while !told.load(Ordering::Acquire) {
                 reader.emptied();
                 thread::yield_now();
             }
         });
-        let kept = witness.end(records.to_vec()).iter().map(|r| r.cookie).collect();
+        let kept = witness.untold(records.to_vec()).iter().map(|r| r.cookie).collect();
+        done.store(true, Ordering::Release);
         reading.join().unwrap();
         kept
     }
@@ -207,29 +225,34 @@ mod tests {
     #[test]
     fn a_flow_that_the_kernel_told_of_gets_no_second_record() {
         let witness = Arc::new(Witness::default());
-        witness.begin();
         witness.saw(&blocked(1));
         witness.saw(&wire::Event { flags: 0, ..blocked(2) });
         witness.saw(&wire::Event { port: 9, ..blocked(3) });
-        assert_eq!(end(&witness, &[blocked(1), blocked(2), blocked(3)], None), [2, 3]);
+        witness.saw(&wire::Event { generation: 3, ..blocked(4) });
+        assert_eq!(untold(&witness, &[1, 2, 3, 4].map(blocked), None), [2, 3, 4]);
     }
 
     #[test]
     fn what_the_reader_finds_after_the_end_of_the_socket_counts_too() {
         let witness = Arc::new(Witness::default());
-        witness.begin();
-        assert_eq!(end(&witness, &[blocked(1), blocked(2)], Some(blocked(2))), [1]);
+        assert_eq!(untold(&witness, &[1, 2].map(blocked), Some(blocked(2))), [1]);
     }
 
     #[test]
     fn nothing_of_one_pass_is_left_for_the_next() {
         let witness = Arc::new(Witness::default());
         witness.saw(&blocked(1));
-        witness.begin();
-        witness.saw(&blocked(2));
-        assert_eq!(end(&witness, &[blocked(1)], None), [1]);
-        assert!(witness.seen().flows.is_empty());
-        witness.saw(&blocked(1));
-        assert!(witness.seen().flows.is_empty(), "nobody watches");
+        assert!(untold(&witness, &[blocked(1)], None).is_empty());
+        assert_eq!(untold(&witness, &[blocked(1)], None), [1]);
+    }
+
+    #[test]
+    fn a_flood_pushes_out_the_oldest_and_no_more_is_kept_than_two_halves() {
+        let witness = Arc::new(Witness::default());
+        let all = 3 * HALF as u64;
+        (0..all).for_each(|cookie| witness.saw(&blocked(cookie)));
+        let seen = witness.seen();
+        assert_eq!((seen.recent.len(), seen.older.len()), (HALF, HALF));
+        assert!(seen.has(&Key::of(&blocked(all - 1))) && !seen.has(&Key::of(&blocked(0))));
     }
 }

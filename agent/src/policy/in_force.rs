@@ -48,6 +48,8 @@ struct Generations {
     coming: Option<Arc<InForce>>,
     /// Generation of the image that an earlier agent left in force; 0: none.
     inherited: u32,
+    /// What that generation's numbers mean, if that is known, and since when.
+    same: Option<(Instant, Arc<InForce>)>,
 }
 
 impl History {
@@ -75,12 +77,20 @@ impl History {
         if generations.kept.is_empty() { generations.inherited } else { 0 }
     }
 
+    /// The numbers of the inherited image mean what those of the one in force mean.
+    pub(crate) fn same_as_inherited(&self) {
+        let mut generations = self.write();
+        generations.same = generations.kept.back().map(|(_, now)| (Instant::now(), Arc::clone(now)));
+    }
+
     /// A generation, if it is still kept or about to come.
     #[must_use]
     pub fn get(&self, generation: u32) -> Option<Arc<InForce>> {
         let generations = self.read();
         let kept = generations.kept.iter().rev().map(|(_, f)| f);
-        generations.coming.iter().chain(kept).find(|f| f.manifest.generation == generation).map(Arc::clone)
+        let own = generations.coming.iter().chain(kept).find(|f| f.manifest.generation == generation);
+        let same = || generations.same.as_ref().filter(|_| generation == generations.inherited);
+        own.or_else(|| same().map(|(_, f)| f)).map(Arc::clone)
     }
 
     /// A generation is about to be swapped in.
@@ -110,6 +120,7 @@ impl History {
         while generations.kept.get(1).is_some_and(|(came, _)| came.elapsed() > Self::LINGER) {
             generations.kept.pop_front();
         }
+        generations.same.take_if(|(since, _)| since.elapsed() > Self::LINGER);
     }
 
     /// A panic of another thread can't leave this half changed: take it.

@@ -18,6 +18,7 @@ pub mod in_force;
 pub mod lacks;
 pub mod last_good;
 mod manifest;
+pub(crate) mod names;
 mod ports;
 pub mod publish;
 pub mod schema;

@@ -172,6 +172,11 @@ impl Publisher {
         self.history.inherited()
     }
 
+    /// The earlier agent's image had the names of ours.
+    pub(crate) fn same_as_inherited(&self) {
+        self.history.same_as_inherited();
+    }
+
     /// How much of the place index is used.
     #[must_use]
     pub fn usage(&self) -> Usage {

@@ -20,6 +20,7 @@ use crate::identity::cgroups::CgroupFs;
 use crate::places::Groups;
 use crate::policy::in_force::InForce;
 use crate::policy::lacks::{Lacks, Missing};
+use crate::policy::names;
 use crate::policy::publish::Publisher;
 use crate::policy::source::{SourceFile, digest};
 use crate::policy::{Clock, Context, Digest, Level, PolicySet, check, last_good, load};
@@ -261,7 +262,9 @@ impl Engine {
 
     fn publish(&mut self, set: PolicySet, files: &[SourceFile], reread: bool) -> Result<()> {
         let begin = Instant::now();
+        let inherited = self.publisher.inherited_generation();
         let in_force = self.publisher.publish(set, reread).context("publishing the policy")?;
+        self.keep_names(inherited, &in_force);
         self.clock = Clock::read();
         self.next_boundary = in_force.manifest.next_boundary;
         let took_ms = begin.elapsed().as_millis();
@@ -274,6 +277,18 @@ impl Engine {
         self.tell(PolicyOutcome::Published, self.keep(files));
         self.end_flows();
         Ok(())
+    }
+
+    /// Keeps what the numbers of the image mean, as far as the next agent must know it. If they mean what those of an
+    /// earlier agent's image meant, its events have names.
+    fn keep_names(&self, inherited: u32, now: &InForce) {
+        let digest = names::digest(&now.manifest);
+        if inherited != 0 && names::had(&self.state_dir, inherited, &digest) {
+            self.publisher.same_as_inherited();
+        }
+        if let Err(error) = names::keep(&self.state_dir, now.manifest.generation, &digest) {
+            tracing::warn!(%error, "after a restart, events of the time between will have no names");
+        }
     }
 
     /// Keeps the documents for a restart. If that fails they are in force all the same, and it is said.

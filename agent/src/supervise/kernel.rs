@@ -131,7 +131,7 @@ impl Kernel {
             match Rings::pinned(&maps) {
                 Ok(rings) => old.push(rings),
                 Err(error) => {
-                    tracing::warn!(%error, maps = %maps.display(), "rings of an earlier agent can't be read")
+                    tracing::warn!(%error, maps = %maps.display(), "rings of an earlier agent can't be read");
                 }
             }
         }
@@ -142,6 +142,11 @@ impl Kernel {
     fn say(&self) {
         for p in &self.programs {
             tracing::debug!(program = p.name, instructions = p.instructions, "verified");
+        }
+        for link in &self.links {
+            if let Ok(info) = link.info() {
+                tracing::debug!(name = link.name, how = ?link.how, link = info.id, program = info.program, "kept");
+            }
         }
         let count = |how| self.links.iter().filter(|link| link.how == how).count();
         let (adopted, attached, replaced) = (count(How::Adopted), count(How::Attached), count(How::Replaced));

@@ -76,8 +76,7 @@ pub fn run(config: &Config) -> Result<()> {
 
     let lacks = Arc::new(Lacks::default());
     readiness::look_for_layers(config, &lacks)?;
-    let mut kernel = Kernel::load(config, &root, &cgroups)
-        .context("loading (`ringfence doctor` says what this kernel lacks)")?;
+    let mut kernel = Kernel::load(config, &root, &cgroups)?;
     privileges::loaded()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match live(config, &runtime, socket, &cgroups, &root, &lacks, &mut kernel) {

@@ -4,17 +4,26 @@
 //! compared first, so that no row can be without a test and no test without a row.
 //!
 //! Reading order: [`fate`] (what can become of a way out), [`table`] (the page, read), [`stage`] (one agent and one
-//! fence, shared by the rows), then the rows, a file a family.
+//! fence, shared by the rows), [`pods`] (the same with network namespaces of the workloads' own), then the rows, a file
+//! a family.
 
 mod addresses;
 mod fate;
 mod handed;
+mod hosts;
+mod net_admin;
+mod net_raw;
+mod nft;
+mod outside;
 mod places;
+mod pods;
 mod protocols;
 mod relays;
 mod routes;
 mod sockets;
+mod stack_life;
 mod stage;
+mod subflow;
 mod table;
 
 use std::path::Path;
@@ -31,21 +40,20 @@ use crate::suite::{Outcome, Place, in_vm, trial};
 /// The stage of the rows that share one. A row that fails takes it down with it, so that it can spoil no other.
 type Shared = Arc<Mutex<Option<Stage>>>;
 
+/// Tries a way out and says what became of it.
+type Test = fn(&mut Stage) -> Result<Finding>;
+
 /// One row's test.
 pub(crate) struct Row {
     /// As in the table.
     pub(crate) id: &'static str,
     /// The file that holds it, without `.rs`.
     pub(crate) file: &'static str,
-    /// Tries the way out.
-    pub(crate) test: fn(&mut Stage) -> Result<Finding>,
+    pub(crate) test: Test,
 }
 
 /// The rows of one file: call it with `file!()`.
-fn rows_of<const N: usize>(
-    file: &'static str,
-    tests: [(&'static str, fn(&mut Stage) -> Result<Finding>); N],
-) -> Vec<Row> {
+fn rows_of<const N: usize>(file: &'static str, tests: [(&'static str, Test); N]) -> Vec<Row> {
     let file = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or(file);
     tests.into_iter().map(|(id, test)| Row { id, file, test }).collect()
 }
@@ -56,9 +64,15 @@ fn rows() -> Vec<Row> {
         handed::rows(),
         addresses::rows(),
         protocols::rows(),
+        subflow::rows(),
         routes::rows(),
         places::rows(),
         relays::rows(),
+        net_raw::rows(),
+        net_admin::rows(),
+        outside::rows(),
+        hosts::rows(),
+        stack_life::rows(),
     ];
     files.into_iter().flatten().collect()
 }

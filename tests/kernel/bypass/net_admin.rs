@@ -103,8 +103,8 @@ fn rewritten_packet(stage: &mut Stage) -> Result<Finding> {
     let said = Aim::v4(118).allowed;
     let send = |member: &Member, to: IpAddr| {
         let rules = format!(
-            "table netdev {TABLE} {{ chain out {{ type filter hook egress device \"{POD_LINK}\" priority 0; \
-             ip daddr {said} ip daddr set {to} }} }}"
+            "table netdev {TABLE} {{\n chain out {{\n  type filter hook egress device \"{POD_LINK}\" priority 0\n  \
+             ip daddr {said} ip daddr set {to}\n }}\n}}\n"
         );
         rewritten(member, "netdev", rules, || datagrams(member, said))
     };
@@ -122,11 +122,13 @@ fn own_nat(stage: &mut Stage) -> Result<Finding> {
     let said = Aim::v4(117).allowed;
     let mut fates = Vec::new();
     for (aim, chain, action) in [
-        (Aim::v4(131), "type nat hook output priority 0;", "dnat to"),
-        (Aim::v4(132), "type filter hook postrouting priority 0;", "ip daddr set"),
+        (Aim::v4(131), "type nat hook output priority 0", "dnat to"),
+        (Aim::v4(132), "type filter hook postrouting priority 0", "ip daddr set"),
     ] {
         let send = |member: &Member, to: IpAddr| {
-            let rules = format!("table ip {TABLE} {{ chain out {{ {chain} ip daddr {said} {action} {to} }} }}");
+            let rules = format!(
+                "table ip {TABLE} {{\n chain out {{\n  {chain}\n  ip daddr {said} {action} {to}\n }}\n}}\n"
+            );
             rewritten(member, "ip", rules, || datagrams(member, said))
         };
         let arms = pods.arms(&pods.hooked, aim, send)?;
@@ -140,7 +142,7 @@ fn own_nat(stage: &mut Stage) -> Result<Finding> {
 
 /// IPsec needs a transform (ESP, AH or IPComp) to send with.
 fn xfrm(_: &mut Stage) -> Result<Finding> {
-    Ok(Finding::NotHere("no ESP, AH or IPComp in this kernel".into()))
+    Ok(Finding::NotHere("no ESP, AH or IPComp to send with".into()))
 }
 
 /// Does `send` under these rules, and takes them away again.

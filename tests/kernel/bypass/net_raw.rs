@@ -53,19 +53,32 @@ fn old(member: &Member, name: &str, to: IpAddr, packet: Vec<u8>) -> Result<Answe
 }
 
 /// A new raw socket is refused when it is made: EPERM, one event that names the protocol, nothing on the wire.
-fn refused_at_birth(pods: &Pods, aim: Aim, act: impl Fn(&Member, IpAddr) -> Result<Answer>) -> Result<Finding> {
+fn refused_at_birth(
+    pods: &Pods,
+    aim: Aim,
+    protocol: u8,
+    act: impl Fn(&Member, IpAddr) -> Result<Answer>,
+) -> Result<Finding> {
     let arms = pods.arms(&pods.hooked, aim, &act)?;
-    let answer = act(&pods.hooked, aim.forbidden)?;
-    ensure!(answer.outcome.is_error("EPERM"), "a raw socket in a fenced workload: {:?}", answer.outcome);
+    cannot_open(pods, protocol)?;
     pods.hooked_event("the refused raw socket", |event| {
         event.is("hook", "SockCreate") && event.is("reason", "Protocol")
     })?;
     Ok(Finding::Fate(arms.fate()?))
 }
 
+/// The fenced workload cannot even make a raw socket of this protocol.
+fn cannot_open(pods: &Pods, protocol: u8) -> Result<()> {
+    let answer = pods
+        .hooked
+        .act(Profile::NetRaw, Raw::Open { name: "refused".into(), family: Family::V4, protocol })?;
+    ensure!(answer.outcome.is_error("EPERM"), "a raw socket of protocol {protocol}: {:?}", answer.outcome);
+    Ok(())
+}
+
 fn raw_socket(stage: &mut Stage) -> Result<Finding> {
     let pods = stage.pods()?;
-    refused_at_birth(pods, Aim::v4(100), |member, to| {
+    refused_at_birth(pods, Aim::v4(100), ICMP, |member, to| {
         // Echo request; the kernel writes the IP header.
         fresh(member, Family::V4, ICMP, to, agent_tests::craft::icmp(8, 0, &[0, 1, 0, 1]))
     })
@@ -74,7 +87,7 @@ fn raw_socket(stage: &mut Stage) -> Result<Finding> {
 /// The call names the allowed address, the header the forbidden one: the header counts.
 fn ip_hdrincl(stage: &mut Stage) -> Result<Finding> {
     let pods = stage.pods()?;
-    refused_at_birth(pods, Aim::v4(101), |member, to| {
+    refused_at_birth(pods, Aim::v4(101), OWN_HEADER, |member, to| {
         let said = Aim::v4(101).allowed;
         fresh(member, Family::V4, OWN_HEADER, said, member.datagram(to))
     })
@@ -84,10 +97,11 @@ fn ip_hdrincl(stage: &mut Stage) -> Result<Finding> {
 fn older_raw_socket(stage: &mut Stage) -> Result<Finding> {
     let pods = stage.pods()?;
     let aim = Aim::v4(102);
-    let arms = pods.arms(&pods.hooked, aim, |member, to| {
-        old(member, "old-v4", aim.allowed, member.datagram(to))
+    let arms =
+        pods.arms(&pods.hooked, aim, |member, to| old(member, "old-v4", aim.allowed, member.datagram(to)))?;
+    pods.hooked_event("the datagram by hand", |event| {
+        event.is_to(aim.forbidden) && event.is("hook", "Egress")
     })?;
-    pods.hooked_event("the datagram by hand", |event| event.is_to(aim.forbidden) && event.is("hook", "Egress"))?;
     Ok(Finding::Fate(arms.fate()?))
 }
 
@@ -121,7 +135,9 @@ fn raw_routing_header(stage: &mut Stage) -> Result<Finding> {
         let packet = header.packet(&[segment_routing(UDP, last, first), datagram].concat());
         old(member, "old-v6", to, packet)
     })?;
-    pods.hooked_event("the routing header", |event| event.is("reason", "Routed") && event.is_to(aim.forbidden))?;
+    pods.hooked_event("the routing header", |event| {
+        event.is("reason", "Routed") && event.is_to(aim.forbidden)
+    })?;
     Ok(Finding::Fate(arms.fate()?))
 }
 
@@ -147,18 +163,22 @@ fn extension_chain(stage: &mut Stage) -> Result<Finding> {
 fn tunnel_protocols(stage: &mut Stage) -> Result<Finding> {
     let pods = stage.pods()?;
     let mut fates = Vec::new();
-    for (number, (socket, protocol)) in [("old-sit", 41), ("old-ipip", 4), ("old-gre", 47)].into_iter().enumerate() {
+    for (number, (socket, protocol)) in
+        [("old-sit", 41), ("old-ipip", 4), ("old-gre", 47)].into_iter().enumerate()
+    {
         let aim = Aim::v4(107 + u8::try_from(number)?);
         let inner = |member: &Member| {
-            let secret = Header::new(member.pod.v4, Aim::v4(199).forbidden, UDP).udp((40_000, 443), b"ringfence");
+            let secret =
+                Header::new(member.pod.v4, Aim::v4(199).forbidden, UDP).udp((40_000, 443), b"ringfence");
             if protocol == 47 { [vec![0, 0, 8, 0], secret].concat() } else { secret }
         };
         let arms = pods.arms(&pods.hooked, aim, |member, to| old(member, socket, to, inner(member)))?;
         for to in [aim.forbidden, aim.allowed] {
-            pods.hooked_event("the tunnelled packet", |event| event.is_to(to) && event.is("reason", "Protocol"))?;
+            pods.hooked_event("the tunnelled packet", |event| {
+                event.is_to(to) && event.is("reason", "Protocol")
+            })?;
         }
-        let answer = fresh(&pods.hooked, Family::V4, protocol, aim.allowed, inner(&pods.hooked))?;
-        ensure!(answer.outcome.is_error("EPERM"), "a raw socket of protocol {protocol}: {:?}", answer.outcome);
+        cannot_open(pods, protocol)?;
         fates.push(arms.fate()?);
     }
     all(fates)
@@ -168,7 +188,22 @@ fn tunnel_protocols(stage: &mut Stage) -> Result<Finding> {
 fn af_packet(stage: &mut Stage) -> Result<Finding> {
     let pods = stage.pods()?;
     let send = |member: &Member, to: IpAddr| member.frames(vec![member.frame(&member.datagram(to)); TIMES]);
+    spoofed(pods)?;
     past_the_hooks(pods, Aim::v4(110), Aim::v6(0x110), send)
+}
+
+/// Under another pod's address not even an allowed place is reached: nobody could say whose flow it was.
+fn spoofed(pods: &Pods) -> Result<()> {
+    let aim = Aim::v4(112);
+    let arms = pods.only_the_host_layer(aim, |member, to| {
+        let packet = Header::new(pods.open.pod.v4, to, UDP).udp((40_000, 443), b"ringfence");
+        member.frames(vec![member.frame(&packet); TIMES])
+    })?;
+    ensure!(arms.fate()? == Fate::Blocked, "frames under another pod's address: {arms:?}");
+    for to in [aim.forbidden, aim.allowed] {
+        pods.layered_event("the foreign source", |event| event.is_to(to) && event.is("reason", "Spoofed"))?;
+    }
+    Ok(())
 }
 
 /// AF_XDP in copy mode, from a transmit ring.

@@ -22,6 +22,7 @@ use agent_tests::node::{GATEWAY, Node, POD_LINK, Pod};
 use agent_tests::sniffer::Sniffer;
 use agent_tests::world::World;
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::fate::Arms;
 use crate::policies;
@@ -84,7 +85,11 @@ impl Member {
         let mut raw = Actor::start_as(Profile::NetRaw, &pod.namespace, &cgroup)?;
         for (name, family, protocol) in OLD {
             let answer = raw.raw(Raw::Open { name: name.into(), family, protocol })?;
-            ensure!(answer.is_done(), "cannot open a raw socket of protocol {protocol}: {:?}", answer.outcome);
+            ensure!(
+                answer.is_done(),
+                "cannot open a raw socket of protocol {protocol}: {:?}",
+                answer.outcome
+            );
         }
         let admin = Actor::start_as(Profile::NetAdmin, &pod.namespace, &cgroup)?;
         Ok(Self { raw: raw.into(), admin: admin.into(), cgroup, pod })
@@ -151,7 +156,8 @@ impl Pods {
         // Sentinels travel as the members' frames do: from a pod, over the bridge.
         let sniffer = Sniffer::between(&open.pod.namespace, node.world().far())?;
         let run = |root: &Cgroup, member: &Member, layer: &str| -> Result<(Setup, Agent)> {
-            let policy = policies::fence("pods-stay-in-the-eea", "Enforce", member.cgroup.name(), "eea", &["EEA"]);
+            let policy =
+                policies::fence("pods-stay-in-the-eea", "Enforce", member.cgroup.name(), "eea", &["EEA"]);
             let setup = scene::with_a_small_world(Setup::new(root)?)?
                 .inside(node.world().near())?
                 .arg("--host-layer")
@@ -185,7 +191,10 @@ impl Pods {
         let link = &self.layered.pod.host_link;
         wait_for("the host layer to cover the fenced pod", COVERED, || {
             let status = self.layered_agent.status()?;
-            Ok(status.to_string().contains(link.as_str()).then_some(()))
+            let interfaces = status.get("interfaces").and_then(Value::as_array).into_iter().flatten();
+            let guard = |it: &Value| it.get("guard").and_then(Value::as_str).is_some_and(|it| it != "None");
+            let mut ours = interfaces.filter(|it| it.get("name").and_then(Value::as_str) == Some(link));
+            Ok(ours.any(guard).then_some(()))
         })
     }
 

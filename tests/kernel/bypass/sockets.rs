@@ -102,6 +102,8 @@ fn accepted_connection(stage: &mut Stage) -> Result<Finding> {
     let answered = serve(stage, &mut crm, remotes.forbidden, TRIED)?;
     let arms = arms_after_allowed(stage, &mut crm, remotes)?;
     ensure!(!answered || arms.forbidden > 0, "an answer came without a frame");
+    let event = stage.told(remotes.forbidden, &AT_EGRESS)?;
+    ensure!(event.is("direction", "Inbound"), "not told as inbound: {}", event.0);
     Ok(Finding::Fate(arms.fate()?))
 }
 

@@ -141,7 +141,8 @@ fn icmp_errors(stage: &mut Stage) -> Result<Finding> {
         body.extend(quoted);
         member.header(to, ICMP).packet(&icmp(3, 3, &body))
     };
-    let arms = pods.only_the_host_layer(aim, |member, to| member.frames(vec![member.frame(&unreachable(member, to))]))?;
+    let arms = pods
+        .only_the_host_layer(aim, |member, to| member.frames(vec![member.frame(&unreachable(member, to))]))?;
     Ok(Finding::Fate(arms.fate()?))
 }
 

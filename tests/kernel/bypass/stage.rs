@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use agent_tests::actor::{Actor, Answer, Family, Profile};
 use agent_tests::agent::{Agent, Setup};
+use agent_tests::cgroup::Cgroup;
 use agent_tests::events::{Event, Watch};
 use agent_tests::world::NEAR;
 use anyhow::{Context, Result, ensure};
 
 use super::fate::{Arms, Fate, Finding};
+use super::pods::Pods;
 use super::sockets::Elder;
 use crate::flows::PORT;
-use crate::policies::eea_only;
+use crate::policies::{RULE, eea_only, fence, places};
 use crate::scene::Scene;
 
 /// How long an event may take.
@@ -43,6 +45,9 @@ pub(crate) const AT_EGRESS: Told<'_> = Told { reason: "Default", hooks: &["Egres
 /// Blocked by the fence's `default`, before anything was sent.
 pub(crate) const AT_CONNECT: Told<'_> = Told { reason: "Default", hooks: &["Connect4", "Connect6"] };
 
+/// Either of them.
+pub(crate) const AT_EITHER: Told<'_> = Told { reason: "Default", hooks: &["Connect4", "Connect6", "Egress"] };
+
 /// The stage. Dropped in this order: who watches, the agent, the workloads, the world.
 pub(crate) struct Stage {
     watch: Watch,
@@ -51,18 +56,34 @@ pub(crate) struct Stage {
     setup: Setup,
     /// A process of the fenced workload, with sockets that are older than the agent.
     pub(crate) elder: Elder,
+    /// A fenced workload whose cgroup is to be removed.
+    doomed: Option<Cgroup>,
+    policy: String,
     pub(crate) scene: Scene,
     rows: u8,
+    /// Made for the first row that needs it.
+    pods: Option<Pods>,
 }
 
 impl Stage {
     pub(crate) fn new() -> Result<Self> {
         let scene = Scene::with_udp(&Elder::UDP_SERVERS)?;
         let elder = Elder::new(&scene)?;
-        let setup = scene.agent()?.policy(&eea_only(&scene, "Enforce"))?;
+        let doomed = scene.root.child("doomed")?;
+        let policy =
+            eea_only(&scene, "Enforce") + &fence("doomed-too", "Enforce", doomed.name(), RULE, &["EEA"]);
+        let setup = scene.agent()?.policy(&policy)?;
         let agent = setup.start()?;
         let watch = agent.watch(&["--all"])?;
-        Ok(Self { watch, agent, setup, elder, scene, rows: 0 })
+        Ok(Self { watch, agent, setup, elder, doomed: Some(doomed), policy, scene, rows: 0, pods: None })
+    }
+
+    /// The stage of rows that need network namespaces of the workloads' own.
+    pub(crate) fn pods(&mut self) -> Result<&Pods> {
+        if self.pods.is_none() {
+            self.pods = Some(Pods::new()?);
+        }
+        self.pods.as_ref().context("invariant: just made")
     }
 
     pub(crate) fn agent(&self) -> &Agent {
@@ -82,6 +103,17 @@ impl Stage {
     /// A process of a workload without a fence.
     pub(crate) fn unfenced(&self, profile: Profile) -> Result<Actor> {
         Actor::start_as(profile, self.scene.near(), &self.scene.other)
+    }
+
+    /// The fenced workload whose cgroup may be removed, once.
+    pub(crate) fn take_doomed(&mut self) -> Result<Cgroup> {
+        self.doomed.take().context("the doomed cgroup is gone already")
+    }
+
+    /// Puts a new image in force: every socket is judged anew. The fence stays the same; a place is added.
+    pub(crate) fn publish_anew(&self) -> Result<()> {
+        let policy = format!("{}{}", self.policy, places("elsewhere", &[("203.0.113.0/24", "FR")]));
+        self.agent.publish(&self.setup, &policy).map(drop)
     }
 
     /// A process on the internet.
@@ -157,6 +189,17 @@ impl Stage {
         way: impl Fn(&mut Actor, SocketAddr) -> Result<()>,
     ) -> Result<Fate> {
         let remotes = self.remotes(family)?;
+        self.judge_way_to(what, remotes, told, way)
+    }
+
+    /// The same to given addresses.
+    pub(crate) fn judge_way_to(
+        &mut self,
+        what: &str,
+        remotes: Remotes,
+        told: &Told<'_>,
+        way: impl Fn(&mut Actor, SocketAddr) -> Result<()>,
+    ) -> Result<Fate> {
         let fate = self.try_way(what, Profile::None, remotes, way)?.fate()?;
         if fate != Fate::OutOfScope {
             self.told(remotes.forbidden, told)?;
@@ -172,9 +215,22 @@ impl Stage {
             event.is_to(remote)
                 && event.is("kind", "violation")
                 && event.is("verdict", "Block")
-                && event.is("cgroup", self.scene.crm.name())
+                && event.is("workload", self.scene.crm.name())
                 && event.is("reason", told.reason)
                 && event.text("hook").is_some_and(|hook| told.hooks.contains(&hook))
+        })
+    }
+
+    /// Waits for the event of a socket that process `pid` was refused, because its fence does not open the protocol
+    /// `name`.
+    pub(crate) fn told_of_socket(&self, name: &str, pid: u32) -> Result<Event> {
+        self.watch.wait_for(&format!("a refused socket of protocol {name}"), REPORTED, |event| {
+            event.is("kind", "violation")
+                && event.is("reason", "Protocol")
+                && event.is("hook", "SockCreate")
+                && event.is("protocol", name)
+                && event.is("workload", self.scene.crm.name())
+                && event.number("pid") == Some(pid.into())
         })
     }
 
@@ -187,7 +243,7 @@ impl Stage {
         ensure!(!answer.is_done(), "the marker was sent");
         self.told(marker, &AT_EGRESS)?;
         let crm = self.scene.crm.name();
-        Ok(self.watch.events().iter().any(|event| event.is_to(remote) && event.is("cgroup", crm)))
+        Ok(self.watch.events().iter().any(|event| event.is_to(remote) && event.is("workload", crm)))
     }
 }
 

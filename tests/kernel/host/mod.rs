@@ -17,6 +17,8 @@ use crate::suite::{Outcome, Place, trial};
 /// `--host-layer`, and what then guards.
 const LAYERS: [(&str, &str); 2] = [("auto", "tcx"), ("clsact", "clsact")];
 
+type Test = fn() -> Result<Outcome>;
+
 pub(crate) fn trials() -> Vec<Trial> {
     let mut all = Vec::new();
     for (layer, how) in LAYERS {
@@ -35,7 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             kinds::foreign(kind, name, passes)
         }));
     }
-    let more: [(&str, fn() -> Result<Outcome>); 10] = [
+    let more: [(&str, Test); 10] = [
         ("a_source_that_is_not_the_pods_is_stopped", frames::spoofed),
         ("a_header_that_is_not_what_its_ethertype_says_is_stopped", kinds::mislabelled),
         ("the_kernels_own_answers_go_where_the_fence_lets_the_pod_send", replies::of_the_kernel),

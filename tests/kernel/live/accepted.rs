@@ -57,7 +57,7 @@ fn exchange(clients: &[TcpStream], actor: &mut Actor) -> Result<()> {
     }
     let read = actor.tell(&Command::ReceiveHerd { name: NAME.into(), limit_ms: 5_000 })?.herd();
     ensure!(read.get("done") == Some(&(clients.len() as u64)), "the workload read {read:?}");
-    let sent = actor.tell(&Command::SendHerd { name: NAME.into(), bytes: 8 })?.herd();
+    let sent = actor.tell(&Command::SendHerd { name: NAME.into(), bytes: 8, for_ms: 0 })?.herd();
     ensure!(sent.get("done") == Some(&(clients.len() as u64)), "the workload answered {sent:?}");
     for mut client in clients {
         client.read_exact(&mut [0; 8]).context("the workload's answer")?;
@@ -107,7 +107,7 @@ pub(super) fn by_inbound() -> Result<Outcome> {
     let generation = agent.publish(&setup, &eea_only(&scene, "Enforce"))?;
     let detail = pass(&watch, generation).with_context(said)?;
     ensure!(detail.starts_with("ended 6 of 6 "), "inbound: Judge: {detail}");
-    let sent = server.tell(&Command::SendHerd { name: NAME.into(), bytes: 8 })?.herd();
+    let sent = server.tell(&Command::SendHerd { name: NAME.into(), bytes: 8, for_ms: 0 })?.herd();
     ensure!(sent.get("ECONNABORTED") == Some(&(FEW as u64)), "the workload was told {sent:?}");
     Ok(Outcome::Passed)
 }

@@ -73,6 +73,42 @@ pub(super) fn by_a_policy() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// What is busy meets the policy by itself before anybody ends it.
+pub(super) fn while_busy() -> Result<Outcome> {
+    let scene = Scene::new()?;
+    let _peers = Peers::start(scene.far(), PEERS_PORT)?;
+    let (mut tcp_actor, mut udp_actor) = (scene.crm_actor()?, scene.crm_actor()?);
+    let setup = scene.agent()?.policy(&eea_and_us(&scene))?.arg("--netns-entry");
+    let agent = setup.start()?;
+    let watch = agent.watch(&["--all"])?;
+    let tcp = Herd::open(&mut tcp_actor, "tcp", Kind::Tcp, Destination::Forbidden, PEERS_PORT, FEW)?;
+    let udp = Herd::open(&mut udp_actor, "udp", Kind::Udp, Destination::Forbidden, PORT, FEW)?;
+    let busy = Duration::from_secs(3);
+    tcp_actor.begin(&tcp.sends(busy)?)?;
+    udp_actor.begin(&udp.sends(busy)?)?;
+
+    let generation = agent.publish(&setup, &eea_only(&scene, "Enforce"))?;
+    let before = [tcp.payload(&scene.sniffer)?, udp.payload(&scene.sniffer)?];
+    let detail =
+        pass(&watch, generation).with_context(|| format!("ringfence run said:\n{}", agent.said()))?;
+    println!("live: {detail}");
+    let told = [tcp_actor.answer(busy)?.herd(), udp_actor.answer(busy)?.herd()];
+    for ((herd, before), told) in [&tcp, &udp].into_iter().zip(before).zip(told) {
+        let after = herd.payload(&scene.sniffer)?;
+        ensure!(
+            after == before,
+            "LEAK: {} frames with payload after the policy was in force",
+            after - before
+        );
+        ensure!(told.get("done").is_some_and(|n| *n > 0), "it was not busy before: {told:?}");
+        let ends = ["EPIPE", "EDESTADDRREQ"].map(|e| told.get(e).copied().unwrap_or(0));
+        ensure!(ends.iter().sum::<u64>() >= herd.count, "callers were not told: {told:?}");
+        herd.one_record_each(&watch, generation)
+            .with_context(|| format!("ringfence run said:\n{}", agent.said()))?;
+    }
+    Ok(Outcome::Passed)
+}
+
 pub(super) fn by_the_first_policy() -> Result<Outcome> {
     let scene = Scene::new()?;
     let _peers = Peers::start(scene.far(), PEERS_PORT)?;

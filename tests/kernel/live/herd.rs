@@ -78,7 +78,13 @@ impl Herd {
 
     /// Sends once on each; how that ended.
     pub(crate) fn send(&self, actor: &mut Actor) -> Result<BTreeMap<String, u64>> {
-        Ok(actor.tell(&Command::SendHerd { name: self.name.to_owned(), bytes: BYTES })?.herd())
+        Ok(actor.tell(&self.sends(Duration::ZERO)?)?.herd())
+    }
+
+    /// Sends on each, again and again; for [`Actor::begin`].
+    pub(crate) fn sends(&self, time: Duration) -> Result<Command> {
+        let for_ms = u64::try_from(time.as_millis())?;
+        Ok(Command::SendHerd { name: self.name.to_owned(), bytes: BYTES, for_ms })
     }
 
     /// Receives once on each; how that ended.
@@ -141,12 +147,15 @@ impl Herd {
     /// Every flow of the herd has exactly one record that says it is blocked now; repeats and closes are not counted.
     pub(crate) fn one_record_each(&self, watch: &Watch, generation: u64) -> Result<()> {
         let records = |events: &[Event]| {
-            let mut by_flow: BTreeMap<(String, u64), u64> = BTreeMap::new();
+            let mut by_flow: BTreeMap<[String; 2], u64> = BTreeMap::new();
             let mine = events.iter().filter(|e| e.is("kind", "violation") && self.is_mine(e));
             let begins = mine.filter(|e| e.is("phase", "Open") || e.is("phase", "Verdict"));
             for event in begins.filter(|e| e.number("generation") == Some(generation)) {
-                let local = event.text("local").unwrap_or("unknown").to_owned();
-                *by_flow.entry((local, event.number("local_port").unwrap_or(0))).or_default() += 1;
+                // Flows to different places may share a local port.
+                let end = |address, port| {
+                    format!("{} {}", event.text(address).unwrap_or("?"), event.number(port).unwrap_or(0))
+                };
+                *by_flow.entry([end("local", "local_port"), end("remote", "port")]).or_default() += 1;
             }
             by_flow
         };

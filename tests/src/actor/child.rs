@@ -100,7 +100,9 @@ fn obey(sockets: &mut HashMap<String, OwnedFd>, herds: &mut Herds, command: Comm
             timed(|| Ok(0))
         }
         Command::AcceptHerd { name, count } => counted(herds.accept(name, count)?),
-        Command::SendHerd { name, bytes } => counted(herds.send(&name, bytes)?),
+        Command::SendHerd { name, bytes, for_ms } => {
+            counted(herds.send(&name, bytes, Duration::from_millis(for_ms))?)
+        }
         Command::ReceiveHerd { name, limit_ms } => {
             counted(herds.receive(&name, Duration::from_millis(limit_ms))?)
         }

@@ -17,6 +17,8 @@ use crate::errno;
 
 /// How long one connect may take.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Pause of a herd that sends again and again.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How long one accept may take.
 const ACCEPT: Duration = Duration::from_secs(30);
 
@@ -75,12 +77,17 @@ impl Herds {
         Ok(tally)
     }
 
-    pub(super) fn send(&self, name: &str, bytes: usize) -> Result<BTreeMap<String, u64>> {
-        let (mut tally, payload) = (BTreeMap::new(), vec![b'r'; bytes]);
-        for socket in self.of(name)? {
-            note(&mut tally, send(socket, &payload, SendFlags::NOSIGNAL | SendFlags::DONTWAIT));
+    pub(super) fn send(&self, name: &str, bytes: usize, time: Duration) -> Result<BTreeMap<String, u64>> {
+        let (mut tally, payload, end) = (BTreeMap::new(), vec![b'r'; bytes], Instant::now() + time);
+        loop {
+            for socket in self.of(name)? {
+                note(&mut tally, send(socket, &payload, SendFlags::NOSIGNAL | SendFlags::DONTWAIT));
+            }
+            if Instant::now() >= end {
+                return Ok(tally);
+            }
+            std::thread::sleep(PAUSE);
         }
-        Ok(tally)
     }
 
     pub(super) fn receive(&self, name: &str, limit: Duration) -> Result<BTreeMap<String, u64>> {

@@ -125,6 +125,8 @@ pub enum Command {
         name: String,
         /// How many bytes each.
         bytes: usize,
+        /// Again and again for so long, milliseconds; 0 is once.
+        for_ms: u64,
     },
     /// `recv` on each socket of a herd, one after the other; a stream's end is `end`. Tally by outcome.
     ReceiveHerd {
@@ -180,10 +182,8 @@ impl Command {
             Self::Connect { limit_ms, .. }
             | Self::Receive { limit_ms, .. }
             | Self::ReceiveHerd { limit_ms, .. } => Duration::from_millis(*limit_ms),
-            Self::OpenHerd { .. }
-            | Self::ListenHerd { .. }
-            | Self::AcceptHerd { .. }
-            | Self::SendHerd { .. } => HERD,
+            Self::OpenHerd { .. } | Self::ListenHerd { .. } | Self::AcceptHerd { .. } => HERD,
+            Self::SendHerd { for_ms, .. } => HERD + Duration::from_millis(*for_ms),
             Self::Load { for_ms, .. } => Duration::from_millis(*for_ms),
             Self::Call(call) => call.limit(),
             Self::Births { names, every_us, .. } => {

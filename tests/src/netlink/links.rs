@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CREATE_EXCL, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, Netlink, RTA_DST, RTA_OIF,
-    RTM_NEWLINK, RTM_NEWROUTE, attribute, c_string, ifinfo, wire,
+    CREATE_EXCL, IFF_UP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, Netlink, RTA_DST,
+    RTA_OIF, RTM_NEWLINK, RTM_NEWROUTE, attribute, c_string, ifinfo, wire,
 };
 use crate::craft::Mac;
 
@@ -16,6 +16,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_MASTER: u16 = 10;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INET_CONF: u16 = 1;
+const IFF_NOARP: u32 = 0x80;
 /// Indices of `linux/ip.h`.
 const IPV4_DEVCONF_FORWARDING: u16 = 1;
 const IPV4_DEVCONF_RP_FILTER: u16 = 8;
@@ -140,7 +141,9 @@ impl Netlink {
         let IpAddr::V4(remote) = remote else { bail!("tunnels of this module have IPv4 ends, not {remote}") };
         self.add_link(name, tunnel.kind(), &tunnel.data(&remote.octets()))
             .with_context(|| format!("cannot make {tunnel:?} {name}"))?;
-        self.set_up(name, true)?;
+        // Without address resolution: it would go through the tunnel too, and nobody answers there.
+        self.request(RTM_NEWLINK, 0, &named(name, IFF_UP | IFF_NOARP))
+            .with_context(|| format!("cannot set {name} up"))?;
         let index = self.link(name)?.index;
         self.add_neighbour_route(inner, index)
     }
@@ -168,9 +171,7 @@ impl Netlink {
     /// # Errors
     /// There is no such link.
     pub fn remove(&mut self, name: &str) -> Result<()> {
-        let mut body = ifinfo(0, 0);
-        attribute(&mut body, IFLA_IFNAME, &c_string(name));
-        self.request(RTM_DELLINK, 0, &body).with_context(|| format!("cannot remove {name}"))
+        self.request(RTM_DELLINK, 0, &named(name, 0)).with_context(|| format!("cannot remove {name}"))
     }
 
     fn add_link(&mut self, name: &str, kind: &[u8], data: &[u8]) -> Result<()> {
@@ -179,16 +180,21 @@ impl Netlink {
         if !data.is_empty() {
             attribute(&mut info, IFLA_INFO_DATA, data);
         }
-        let mut body = ifinfo(0, 0);
-        attribute(&mut body, IFLA_IFNAME, &c_string(name));
+        let mut body = named(name, 0);
         attribute(&mut body, IFLA_LINKINFO, &info);
         self.request(RTM_NEWLINK, CREATE_EXCL, &body)
     }
 
     fn change(&mut self, name: &str, with: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
-        let mut body = ifinfo(0, 0);
-        attribute(&mut body, IFLA_IFNAME, &c_string(name));
+        let mut body = named(name, 0);
         with(&mut body);
         self.request(RTM_NEWLINK, 0, &body)
     }
+}
+
+/// A message about the link of this name, which sets these flags and leaves the others.
+fn named(name: &str, flags: u32) -> Vec<u8> {
+    let mut body = ifinfo(flags, flags);
+    attribute(&mut body, IFLA_IFNAME, &c_string(name));
+    body
 }

@@ -102,6 +102,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn kernel(extent: Extent<'_>) -> Result<Outcome> {
     workspace::require_root("test")?;
     setup::packages(&[IP, NFT, CURL, PYTHON, SETPRIV])?;
-    build::agent()?;
+    build::both_agents()?;
     suites::kernel(extent)
 }

@@ -68,6 +68,7 @@ pub(crate) fn kernel(extent: Extent<'_>) -> Result<Outcome> {
     let mut command = tied(&suite.path);
     command
         .env("RINGFENCE_BIN", build::binary())
+        .env("RINGFENCE_BIN_OTHER", build::other_binary())
         .env("RINGFENCE_EBPF_OBJECT", Object::Production.path())
         .env("RINGFENCE_PROBE_OBJECT", Object::Probe.path())
         .env("RINGFENCE_TIER", extent.tier)

@@ -10,8 +10,24 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// What the test world is made of: pairs of interfaces, and looking up or closing sockets from outside.
-const WANTED: [&str; 6] = ["veth", "dummy", "inet_diag", "tcp_diag", "udp_diag", "raw_diag"];
+/// What the test world is made of: pairs of interfaces, a node's bridge, looking up or closing sockets from outside, the
+/// host layer's older way to attach, and the devices that a workload may get past its sockets with.
+const WANTED: [&str; 14] = [
+    "veth",
+    "dummy",
+    "bridge",
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "raw_diag",
+    "sch_ingress",
+    "cls_bpf",
+    "tun",
+    "vxlan",
+    "geneve",
+    "ip_gre",
+    "ipip",
+];
 
 /// A module, uncompressed.
 #[derive(Debug)]

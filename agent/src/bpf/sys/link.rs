@@ -10,6 +10,7 @@ use super::{bpf, bpf_fd};
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// `enum bpf_link_type` of include/uapi/linux/bpf.h.
 const RAW_TRACEPOINT: u32 = 1;
@@ -156,6 +157,19 @@ pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
         old_program_fd: 0,
     };
     bpf(BPF_LINK_UPDATE, &mut attr).map(|_| ())
+}
+
+/// The part that `BPF_LINK_DETACH` reads.
+#[repr(C)]
+struct DetachAttr {
+    link_fd: u32,
+}
+
+/// Detaches a link at once, whoever else holds it. (When the last holder lets go the kernel detaches too, but later, in a
+/// worker.) Cgroup and tcx links; others answer `EOPNOTSUPP`.
+pub(crate) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = DetachAttr { link_fd: link.as_raw_fd() as u32 };
+    bpf(BPF_LINK_DETACH, &mut attr).map(|_| ())
 }
 
 /// What a link is. An error for what is no link.

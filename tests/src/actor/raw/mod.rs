@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_broadcast;
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketFlags, SocketType, sendto, socket_with};
 use serde::{Deserialize, Serialize};
 
@@ -140,7 +141,10 @@ fn open(family: Family, protocol: u8) -> rustix::io::Result<OwnedFd> {
         Family::V6 => AddressFamily::INET6,
     };
     let protocol = NonZeroU32::new(u32::from(protocol)).map(Protocol::from_raw);
-    socket_with(domain, SocketType::RAW, SocketFlags::CLOEXEC, protocol)
+    let socket = socket_with(domain, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+    // Without it, the limited broadcast address is EACCES.
+    set_socket_broadcast(&socket, true)?;
+    Ok(socket)
 }
 
 fn index_of(link: &str) -> Result<u32> {

@@ -6,6 +6,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
@@ -23,6 +25,9 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send 
 const CHUNK: usize = 4096;
 /// Descriptors in each ring; a power of two. No more frames than this are sent at once.
 const RING: u32 = 64;
+
+/// How long the queue of a socket that was closed may stay taken.
+const FREED: Duration = Duration::from_secs(5);
 
 /// A mapping that is undone when dropped.
 struct Mapping {
@@ -74,6 +79,18 @@ impl Drop for Mapping {
     }
 }
 
+/// Binds to the link's first queue. The kernel gives a queue free some time after its last socket was closed (a work
+/// queue does it), and answers EBUSY until then.
+fn bind_when_free(socket: &OwnedFd, index: u32) -> Result<(), Errno> {
+    let end = Instant::now() + FREED;
+    loop {
+        match bind(socket, &SocketAddrXdp::new(SocketAddrXdpFlags::XDP_COPY, index, 0)) {
+            Err(Errno::BUSY) if Instant::now() < end => sleep(Duration::from_millis(1)),
+            other => return other,
+        }
+    }
+}
+
 pub(super) fn send(index: u32, frames: &[Vec<u8>]) -> Result<usize, Errno> {
     if frames.len() > RING as usize || frames.iter().any(|frame| frame.len() > CHUNK) {
         return Err(Errno::MSGSIZE);
@@ -98,7 +115,7 @@ pub(super) fn send(index: u32, frames: &[Vec<u8>]) -> Result<usize, Errno> {
     let at = xdp_mmap_offsets(&socket)?.tx;
     let (producer, descriptors) = (at.producer as usize, at.desc as usize);
     let ring = Mapping::ring(&socket, descriptors + RING as usize * size_of::<XdpDesc>(), XDP_PGOFF_TX_RING)?;
-    bind(&socket, &SocketAddrXdp::new(SocketAddrXdpFlags::XDP_COPY, index, 0))?;
+    bind_when_free(&socket, index)?;
 
     for (number, frame) in frames.iter().enumerate() {
         memory.write(number * CHUNK, frame);
