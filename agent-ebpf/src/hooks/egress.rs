@@ -15,7 +15,7 @@ use agent_common::bytes::Bytes;
 use agent_common::flow::{Direction, Flow, flags, protocol};
 use agent_common::parse::ip::{Packet, parse};
 use agent_common::parse::stack;
-use agent_common::sock::{Cached, SLOTS, SockState, adopt, finished, is_goodbye, position, sock_flags};
+use agent_common::sock::{SLOTS, SockState, adopt, finished, is_goodbye, position, sock_flags};
 use agent_common::verdict::Reason;
 use agent_common::wire::{Counter, Hook};
 use aya_ebpf::bindings::__sk_buff;
