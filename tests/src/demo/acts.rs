@@ -181,9 +181,9 @@ fn killed(stage: &Stage, screen: &mut Screen, setup: &Setup, agent: Agent) -> Re
         ],
     );
     agent.kill()?;
-    let visit = || Visit::curl(&stage.crm, stage::JAPAN, WEB).alone(stage, screen);
+    let visit = Visit::curl(&stage.crm, stage::JAPAN, WEB);
     let refused = |answer: Answer| matches!(answer.reply, Reply::Refused(_));
-    let answer = visit()?;
+    let answer = visit.alone(stage, screen)?;
     screen.promise(refused(answer), "with the agent dead the place is refused all the same");
     let agent = setup.start()?;
     let watch = agent.watch(&[])?;
@@ -195,7 +195,7 @@ fn killed(stage: &Stage, screen: &mut Screen, setup: &Setup, agent: Agent) -> Re
     let (_, said) = setup.uninstall()?;
     screen.dim("$ ringfence uninstall");
     screen.dim(said.trim_end());
-    let answer = visit()?;
+    let answer = visit.alone(stage, screen)?;
     screen.promise(
         answer.reply == Reply::Reached,
         "uninstalled, the refused place is reached again: it was the fence",
