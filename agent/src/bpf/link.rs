@@ -69,7 +69,6 @@ impl KeptLink {
     }
 
     /// Whether its pin is there and is this link.
-    #[expect(dead_code, reason = "what the watchdog asks")]
     pub(crate) fn is_pinned(&self) -> bool {
         let pinned = || sys::link_info(sys::open_pin(&self.path)?.as_fd());
         matches!((pinned(), self.info()), (Ok(pin), Ok(own)) if pin.id == own.id)
@@ -87,7 +86,6 @@ impl KeptLink {
     }
 
     /// Pins it again, after somebody removed the pin.
-    #[expect(dead_code, reason = "what the watchdog does about it")]
     pub(crate) fn pin_again(&self) -> Result<(), PinError> {
         forget(&self.path)?;
         sys::pin(self.fd.as_fd(), &self.path).map_err(step("pinning", &self.path))

@@ -146,7 +146,7 @@ mod tests {
     use crate::events::hub::Hub;
 
     fn alarms() -> (Arc<Hub>, Alarms) {
-        let hub = Hub::new("node-1", 16).unwrap();
+        let hub = Hub::new("node-1", 16.try_into().unwrap()).unwrap();
         (Arc::clone(&hub), Alarms::new(hub))
     }
 
