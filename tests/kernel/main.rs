@@ -27,6 +27,7 @@ mod hybrid;
 mod live;
 mod load;
 mod observe;
+mod overflow;
 mod pins;
 mod policies;
 mod privileges;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         degraded::trials(),
         hybrid::trials(),
         pins::trials(),
+        overflow::trials(),
         privileges::trials(),
         watchdog::trials(),
         bypass::trials(),

@@ -140,6 +140,24 @@ impl Watch {
         }
     }
 
+    /// Waits until the stream has ended, as it does with its agent, and returns all events.
+    ///
+    /// # Errors
+    /// It did not end within `limit`, or a line was not JSON.
+    pub fn until_the_end(&self, limit: Duration) -> Result<Vec<Event>> {
+        let end = Instant::now() + limit;
+        let mut log = self.shared.log();
+        while !log.ended {
+            let left = end.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero(), "the event stream did not end within {limit:?}");
+            log = self.shared.changed.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if let Some(line) = &log.bad_line {
+            bail!("ringfence watch -o json printed a line that is not JSON: {line}");
+        }
+        Ok(log.events.clone())
+    }
+
     /// All events so far.
     pub fn events(&self) -> Vec<Event> {
         self.shared.log().events.clone()

@@ -7,6 +7,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use agent_common::wire::Counter;
 use jiff::Timestamp;
@@ -15,13 +17,16 @@ use super::adopt::open_or_make;
 use super::pin::{PinDirectory, PinError, SCHEMA};
 use super::rings::RECORD_BYTES;
 use super::sys::{MapValue, Mapped};
+use crate::events::model::notice::StreamEnd;
 use crate::policy::Clock;
 
 /// What the page looks like; it belongs to no schema, because it tells of the maps of all.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// Room for counters to come.
 const COUNTERS: usize = 32;
 const _: () = assert!(Counter::ALL.len() <= COUNTERS);
+/// Room for a stream's id, which has 36 bytes; the rest is zeros.
+const STREAM: usize = 40;
 /// Digest of what a ring's record looks like (`build.rs`).
 const RECORD: &str = env!("RINGFENCE_RECORD");
 
@@ -45,6 +50,10 @@ struct Page {
     died: u64,
     /// By counter: what has been announced of it.
     announced: [u64; COUNTERS],
+    /// The last number that was given out in the stream.
+    head: u64,
+    /// The stream's id.
+    stream: [u8; STREAM],
 }
 
 impl MapValue for Page {
@@ -62,6 +71,8 @@ pub struct Told {
     pub died: u64,
     /// By counter: what has been announced of it.
     pub announced: [u64; Counter::ALL.len()],
+    /// The last number that was given out in the stream.
+    pub head: u64,
 }
 
 /// What an earlier agent left.
@@ -73,6 +84,8 @@ pub struct Left {
     pub readable: bool,
     /// Bytes of one of its records in the ring.
     pub record_bytes: u64,
+    /// Its stream, as far as it was numbered; `None` if that is not known.
+    pub stream: Option<StreamEnd>,
     /// The layout of its maps.
     schema: u64,
     told: Told,
@@ -126,32 +139,46 @@ impl Ledger {
     }
 
     /// From now on the page tells of this agent's maps.
-    pub fn begin(&mut self, told: &Told) {
-        // Void while it is half written: an agent that dies here leaves no page, rather than a wrong one.
+    pub fn begin(&mut self, told: &Told, stream: &str) {
+        // Void while it is half written: an agent that dies here leaves no page, rather than a wrong one. The fences are
+        // for the compiler, which else may leave out the first of two stores; a process dies between instructions, so that
+        // the machine's order does not matter.
         self.page.version = 0;
+        compiler_fence(Ordering::SeqCst);
+        self.page.stream = [0; STREAM];
+        let bytes = stream.len().min(STREAM);
+        self.page.stream[..bytes].copy_from_slice(&stream.as_bytes()[..bytes]);
         self.page.schema = own_schema();
         self.page.record = own_record();
         self.page.record_bytes = RECORD_BYTES;
         self.page.announced[..told.announced.len()].copy_from_slice(&told.announced);
         self.tell(told);
+        compiler_fence(Ordering::SeqCst);
         self.page.version = VERSION;
     }
 
     /// A reader has looked into the rings, and this is what became of the records.
     pub fn tell(&mut self, told: &Told) {
+        // First: an agent that dies here has numbered records that count as died with it, and not the other way round.
+        self.page.head = told.head;
+        compiler_fence(Ordering::SeqCst);
         self.page.published = told.published;
         self.page.undecodable = told.undecodable;
         self.page.died = told.died;
         self.page.looked = Clock::boot_now();
     }
 
-    /// A counter was announced up to here.
-    pub fn announced(&mut self, what: Counter, count: u64) {
+    /// A counter was announced up to here, and with that the stream has come to `head`.
+    pub fn announced(&mut self, what: Counter, count: u64, head: u64) {
+        self.page.head = head;
         self.page.announced[what as usize] = count;
     }
 }
 
 fn read(page: &Page) -> Left {
+    let stream = page.stream.split(|byte| *byte == 0).next().unwrap_or_default();
+    let stream = str::from_utf8(stream).ok().filter(|id| !id.is_empty());
+    let stream = stream.map(|id| StreamEnd { stream_id: Arc::from(id), sequence: page.head });
     let mut announced = [0; Counter::ALL.len()];
     announced.copy_from_slice(&page.announced[..Counter::ALL.len()]);
     Left {
@@ -159,7 +186,14 @@ fn read(page: &Page) -> Left {
         readable: page.record == own_record(),
         record_bytes: page.record_bytes.max(1),
         schema: page.schema,
-        told: Told { published: page.published, undecodable: page.undecodable, died: page.died, announced },
+        stream,
+        told: Told {
+            published: page.published,
+            undecodable: page.undecodable,
+            died: page.died,
+            announced,
+            head: page.head,
+        },
     }
 }
 
@@ -168,5 +202,5 @@ fn unknown(maps: &Path) -> Option<Left> {
     let changed = fs::metadata(maps).and_then(|m| m.modified()).ok()?;
     let looked = Timestamp::try_from(changed).ok()?;
     let (record_bytes, told) = (RECORD_BYTES, Told::default());
-    Some(Left { looked, readable: false, record_bytes, schema: 0, told })
+    Some(Left { looked, readable: false, record_bytes, stream: None, schema: 0, told })
 }

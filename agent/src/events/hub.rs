@@ -5,20 +5,22 @@
 //! it has time. Nobody queues anything for anybody, so a slow subscriber costs the others nothing: the
 //! ring moves on without it, and when it comes back it is told exactly which numbers it missed.
 //!
+//! What is no flow (a loss, a gap, a change of policy) is kept longer than flows are: it is rare, and an announcement that
+//! a flood of flows pushes out would be a loss that nobody announces.
+//!
 //! The lock is held for a few pointer moves a batch, never across an await, an allocation of an event or
 //! the end of one.
 
-use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::model::notice::Lost;
-use super::model::words::LostReason;
-use super::model::{Body, Event, Origin, Stamped};
+use self::ring::Ring;
+use super::model::{Event, Origin, Stamped};
+
+mod ring;
 
 /// Events that the ring holds by default: 1.6 s at 10,000 a second. Full of distinct events it takes
 /// about 10 MiB, a quarter of the memory that the agent may use in all.
@@ -42,15 +44,6 @@ pub struct Hub {
     ring: Mutex<Ring>,
     signal: watch::Sender<Signal>,
     counters: Counters,
-}
-
-/// The last events; the first one's number gives all others'.
-#[derive(Debug)]
-struct Ring {
-    events: VecDeque<Arc<Event>>,
-    /// Number of `events[0]`, or of the next event while there is none.
-    first: u64,
-    capacity: usize,
 }
 
 /// What subscribers wait for.
@@ -102,7 +95,7 @@ impl Hub {
         let capacity = capacity.get();
         Ok(Arc::new(Self {
             origin: Origin { stream_id: new_stream_id()?.into(), node: node.into() },
-            ring: Mutex::new(Ring { events: VecDeque::new(), first: 1, capacity }),
+            ring: Mutex::new(Ring::new(capacity)),
             signal: watch::Sender::new(Signal::default()),
             counters: Counters::default(),
         }))
@@ -126,11 +119,7 @@ impl Hub {
         // Ended after the lock: the last owner of an event frees all its texts.
         let mut evicted = Vec::with_capacity(events.len());
         for event in events {
-            if ring.events.len() == ring.capacity {
-                evicted.extend(ring.events.pop_front());
-                ring.first += 1;
-            }
-            ring.events.push_back(event);
+            evicted.extend(ring.push(event));
         }
         let head = ring.head();
         // Still under the lock, so that the head that subscribers see never goes back.
@@ -187,13 +176,6 @@ impl Hub {
     }
 }
 
-impl Ring {
-    /// Number of the last event.
-    fn head(&self) -> u64 {
-        self.first + self.events.len() as u64 - 1
-    }
-}
-
 /// One subscriber: a position in the hub's ring.
 #[derive(Debug)]
 pub struct Subscription {
@@ -208,8 +190,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Waits for events and puts them into `batch`, in order, replacing what was there. Events that left
-    /// the ring meanwhile are announced first, as one `Lost` with their exact range.
+    /// Waits for events and puts them into `batch`, in order, replacing what was there. Events that left the ring
+    /// meanwhile are announced first, as a `Lost` with their exact range; notices among them are there all the same.
     ///
     /// Returns false, with an empty batch, when the hub is closed and everything has been taken.
     /// Cancel safe: a wait that is dropped takes nothing.
@@ -262,37 +244,22 @@ impl Subscription {
     fn take(&mut self, batch: &mut Vec<Stamped>) {
         batch.reserve(BATCH_EVENTS + 1);
         let ring = self.hub.ring();
-        let gap = (self.next < ring.first).then(|| (self.next, ring.first - 1));
+        let (kept, lost) = if self.next < ring.first { ring.behind(self.next, batch) } else { (0, 0) };
         let first = self.next.max(ring.first);
         let skip = usize::try_from(first - ring.first).unwrap_or(usize::MAX).min(ring.events.len());
         let end = ring.events.len().min(skip + BATCH_EVENTS);
         let events = ring.events.range(skip..end);
-        batch.extend(gap.map(|range| Stamped { sequence: range.1, event: Arc::new(slow(range)) }));
         batch.extend(
             (first..).zip(events).map(|(sequence, event)| Stamped { sequence, event: Arc::clone(event) }),
         );
         drop(ring);
 
-        self.taken = (end - skip) as u64;
-        self.next = first + self.taken;
-        if let Some((from, to)) = gap {
-            self.lost += to - from + 1;
-            self.hub.counters.lost_slow.fetch_add(to - from + 1, Ordering::Relaxed);
-        }
+        let taken = (end - skip) as u64;
+        self.taken = kept + taken;
+        self.next = first + taken;
+        self.lost += lost;
+        self.hub.counters.lost_slow.fetch_add(lost, Ordering::Relaxed);
     }
-}
-
-/// What a subscriber is told that missed the numbers `from..=to`.
-fn slow((from, to): (u64, u64)) -> Event {
-    let lost = Lost {
-        reason: LostReason::SubscriberSlow,
-        count: to - from + 1,
-        range: Some((from, to)),
-        first_time: None,
-        last_time: None,
-        kind: None,
-    };
-    Event { time: Timestamp::now(), body: Body::Lost(lost) }
 }
 
 /// 128 random bits in the form of a UUID, version 4 (RFC 9562 §5.4).

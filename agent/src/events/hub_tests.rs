@@ -6,7 +6,8 @@ use tokio::time::timeout;
 
 use super::{Hub, Start, Subscription};
 use crate::events::fixtures::{allowed, event};
-use crate::events::model::words::LostReason;
+use crate::events::model::notice::Lost;
+use crate::events::model::words::{Kind, LostReason};
 use crate::events::model::{Body, Event, Stamped};
 
 /// Longer than any wait takes on a loaded machine.
@@ -51,6 +52,38 @@ async fn a_slow_subscriber_is_told_the_exact_range_and_goes_on() {
     assert_eq!((lost.reason, lost.count, lost.range), (LostReason::SubscriberSlow, 6, Some((1, 6))));
     assert_eq!(sequences(&batch), [6, 7, 8, 9, 10]);
     assert_eq!((subscription.lost(), hub.counts().lost_slow), (6, 6));
+}
+
+#[tokio::test]
+async fn a_flood_does_not_push_out_the_announcement_of_what_was_lost_in_it() {
+    let hub = hub(4);
+    let mut subscription = hub.subscribe(Start::Latest);
+    hub.publish_all(events(3));
+    let lost = Lost {
+        reason: LostReason::KernelRingFull,
+        count: 7,
+        range: None,
+        first_time: None,
+        last_time: None,
+        kind: Some(Kind::Violation),
+    };
+    let announcement = Event { body: Body::Lost(lost), ..event(allowed()) };
+    hub.publish(announcement.clone());
+    hub.publish_all(events(6));
+
+    let taken = batch(&mut subscription).await.expect("events");
+    assert_eq!(sequences(&taken), [3, 4, 6, 7, 8, 9, 10]);
+    let ranges: Vec<_> = taken.iter().filter_map(range).collect();
+    assert_eq!(ranges, [(1, 3), (5, 6)]);
+    assert_eq!(*taken[1].event, announcement);
+    assert_eq!((subscription.lost(), hub.counts().lost_slow), (5, 5));
+    subscription.count_filtered(0);
+    assert_eq!(hub.counts().delivered, 5, "four events of the ring, and the announcement");
+}
+
+fn range(stamped: &Stamped) -> Option<(u64, u64)> {
+    let Body::Lost(lost) = &stamped.event.body else { return None };
+    lost.range
 }
 
 #[tokio::test]

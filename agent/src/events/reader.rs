@@ -26,6 +26,8 @@ mod resume;
 const LOOK: Duration = Duration::from_millis(20);
 /// How often the kernel's loss counters are read.
 const COUNT: Duration = Duration::from_millis(500);
+/// How long the last look may take, when it is told to stop while more is written than it can read.
+const LAST: Duration = Duration::from_secs(2);
 /// Events handed on at once.
 const BATCH: usize = 1024;
 
@@ -102,21 +104,26 @@ impl Reader {
     pub fn run(mut self, stop: &AtomicBool) {
         self.resume();
         let mut counted = Instant::now();
+        let mut more = false;
         while !stop.load(Ordering::Acquire) {
-            wait(self.rings.violations.as_fd());
-            self.drain();
+            if !more {
+                wait(self.rings.violations.as_fd());
+            }
+            more = self.drain(counted + COUNT);
             if counted.elapsed() >= COUNT {
                 counted = Instant::now();
                 self.tell_losses();
                 self.logs.iter_mut().for_each(KernelLog::flush);
             }
         }
-        self.drain();
+        self.drain(Instant::now() + LAST);
         self.tell_losses();
     }
 
-    /// Violations first, and again after each batch of flows.
-    fn drain(&mut self) {
+    /// Violations first, and again after each batch of flows. Ends when the rings are empty, and at the first batch after
+    /// `until`: under a flood that is faster than the reader they never are, and the losses have to be told all the same.
+    /// True if there may be more.
+    fn drain(&mut self, until: Instant) -> bool {
         self.enricher.refresh();
         loop {
             let witness = self.witness.as_deref();
@@ -134,7 +141,10 @@ impl Reader {
                 witness.emptied();
             }
             if !violations && !flows {
-                return;
+                return false;
+            }
+            if Instant::now() >= until {
+                return true;
             }
         }
     }
@@ -154,7 +164,7 @@ impl Reader {
             self.announced[at] = now;
             if let (Some((reason, kind)), true) = (loss(what), more > 0) {
                 self.tell(reason, kind, more);
-                self.ledger.announced(what, now);
+                self.ledger.announced(what, now, self.hub.head());
             }
         }
         let undecodable = self.counts.undecodable.load(Ordering::Relaxed);
@@ -173,6 +183,7 @@ impl Reader {
             undecodable: count(&self.counts.undecodable),
             died: count(&self.counts.died),
             announced: self.announced,
+            head: self.hub.head(),
         }
     }
 

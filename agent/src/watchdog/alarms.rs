@@ -140,14 +140,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
     use std::sync::Arc;
 
     use super::{Alarms, Weight};
     use crate::events::hub::Hub;
 
     fn alarms() -> (Arc<Hub>, Alarms) {
-        let hub = Hub::new("node-1", NonZeroUsize::new(16).unwrap()).unwrap();
+        let hub = Hub::new("node-1", 16.try_into().unwrap()).unwrap();
         (Arc::clone(&hub), Alarms::new(hub))
     }
 

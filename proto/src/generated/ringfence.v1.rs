@@ -705,7 +705,7 @@ pub struct NodeState {
 }
 /// From `begin` to `end` no agent was reading what the kernel programs wrote: one ended, or was killed, and the next
 /// took over. The fences stayed in force. It comes first in the new agent's stream.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Gap {
     /// When the earlier agent last looked, by the node's clock.
     #[prost(message, optional, tag = "1")]
@@ -720,6 +720,14 @@ pub struct Gap {
     /// follow as `lost` events, by reason.
     #[prost(uint64, tag = "4")]
     pub lost: u64,
+    /// The earlier agent's stream, where it is known. Who read it to another number than `earlier_sequence` missed what lies
+    /// between: numbered events that died with the agent before they were sent. (If that number is greater, as many of the
+    /// events that count as lost with the agent had been seen.)
+    #[prost(string, optional, tag = "5")]
+    pub earlier_stream_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// The last sequence number that was given out in it.
+    #[prost(uint64, optional, tag = "6")]
+    pub earlier_sequence: ::core::option::Option<u64>,
 }
 /// Somebody changed what the agent has attached or pinned.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

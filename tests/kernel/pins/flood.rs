@@ -83,7 +83,7 @@ fn load(what: Repeat, for_ms: u64, rounds: u64) -> Command {
     // Some thousand datagrams and some hundred connections a second: enough that a gap of a millisecond shows, and that
     // the machine has time for the agent.
     let pause_us = match what {
-        Repeat::SendTo => 200,
+        Repeat::SendTo | Repeat::Datagram => 200,
         Repeat::Connect => 2_000,
     };
     Command::Load { what, to: targets().to_vec(), for_ms, rounds, until: None, pause_us }

@@ -207,6 +207,7 @@ fn load(
             last = timed(|| match what {
                 Repeat::SendTo => sendto(udp, LOAD_BYTES, SendFlags::empty(), target),
                 Repeat::Connect => connect_once(*target),
+                Repeat::Datagram => datagram_once(*target),
             });
             *tally.entry(last.outcome.clone()).or_default() += 1;
             if each_micros.len() < MOST_DURATIONS {
@@ -246,6 +247,11 @@ fn named_tally(of: HashMap<Outcome, u64>) -> BTreeMap<String, u64> {
         Outcome::Failed(error) => error,
     };
     of.into_iter().map(|(outcome, times)| (name(outcome), times)).collect()
+}
+
+fn datagram_once(target: SocketAddr) -> Result<usize, Errno> {
+    let socket = open(if target.is_ipv4() { Family::V4 } else { Family::V6 }, Kind::Udp)?;
+    sendto(&socket, LOAD_BYTES, SendFlags::empty(), &target)
 }
 
 fn connect_once(target: SocketAddr) -> Result<usize, Errno> {

@@ -35,6 +35,8 @@ pub enum Repeat {
     SendTo,
     /// A new TCP socket: connect, close.
     Connect,
+    /// A new UDP socket: one datagram, close.
+    Datagram,
 }
 
 /// One thing to do.

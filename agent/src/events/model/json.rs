@@ -106,6 +106,8 @@ enum Notice<'a> {
         end: Timestamp,
         delivered: u64,
         lost: u64,
+        earlier_stream_id: Option<&'a str>,
+        earlier_sequence: Option<u64>,
     },
     Tamper {
         what: &'a str,
@@ -176,6 +178,8 @@ impl<'a> Line<'a> {
                     end: gap.end,
                     delivered: gap.delivered,
                     lost: gap.lost,
+                    earlier_stream_id: gap.earlier.as_ref().map(|end| &*end.stream_id),
+                    earlier_sequence: gap.earlier.as_ref().map(|end| end.sequence),
                 },
                 ..line
             },

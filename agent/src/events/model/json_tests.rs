@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Line;
 use crate::events::fixtures::{origin, stamped, time, violation};
 use crate::events::model::flow::Endpoint;
-use crate::events::model::notice::{Gap, Heartbeat, Lost, NodeState, PolicyChange, Tamper};
+use crate::events::model::notice::{Gap, Heartbeat, Lost, NodeState, PolicyChange, StreamEnd, Tamper};
 use crate::events::model::words::{LostReason, PolicyOutcome, State};
 use crate::events::model::{Body, Event, Stamped};
 
@@ -85,7 +85,7 @@ fn every_kind_has_every_contract_key() {
             detail: None,
         }),
         Body::NodeState(NodeState { state: State::Ready, detail: None, generation: 3 }),
-        Body::Gap(Gap { begin: time(), end: time(), delivered: 5, lost: 3 }),
+        Body::Gap(Gap { begin: time(), end: time(), delivered: 5, lost: 3, earlier: None }),
         Body::Tamper(Tamper { what: "egress".into(), detail: "detached".into(), repaired: true }),
     ];
     for line in notices.into_iter().map(|body| value(&notice(body))).chain([value(&stamped(1, violation()))])
@@ -115,9 +115,10 @@ fn a_lost_line_names_the_missing_range() {
 
 #[test]
 fn a_gap_line_has_its_ends_and_its_counts() {
-    let line = value(&notice(Body::Gap(Gap { begin: time(), end: time(), delivered: 5, lost: 3 })));
+    let earlier = Some(StreamEnd { stream_id: "an earlier stream".into(), sequence: 77 });
+    let line = value(&notice(Body::Gap(Gap { begin: time(), end: time(), delivered: 5, lost: 3, earlier })));
     let expected = json!({"kind": "gap", "begin": "2026-11-20T10:00:00.25Z", "end": "2026-11-20T10:00:00.25Z",
-        "delivered": 5, "lost": 3});
+        "delivered": 5, "lost": 3, "earlier_stream_id": "an earlier stream", "earlier_sequence": 77});
     for (key, wanted) in expected.as_object().expect("an object") {
         assert_eq!(&line[key], wanted, "{key}");
     }

@@ -60,7 +60,7 @@ pub struct FenceRef {
 }
 
 /// For a time no agent was reading what the kernel programs wrote; the fences stayed in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// When the earlier agent last looked.
     pub begin: Timestamp,
@@ -70,6 +70,17 @@ pub struct Gap {
     pub delivered: u64,
     /// Events that did not wait; they follow as [`Lost`], by reason.
     pub lost: u64,
+    /// Where the earlier agent's stream ended; `None` if that is not known.
+    pub earlier: Option<StreamEnd>,
+}
+
+/// The end of a stream, for who read it: what lies between the last event that it got and this number died with the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// The stream.
+    pub stream_id: Arc<str>,
+    /// The last number that was given out in it.
+    pub sequence: u64,
 }
 
 /// Somebody changed what the agent has attached or pinned.

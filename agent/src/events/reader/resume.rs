@@ -3,6 +3,9 @@
 //! Three things are told, in this order: the gap itself; what was lost in it, by reason; and what was waiting, which
 //! nobody has read before. The numbers are exact: how many records were ever written and how many were ever taken lies in
 //! the rings, how many were handed on and which losses were announced in the ledger.
+//!
+//! What an agent had numbered and a subscriber had not yet got when it died is in nobody's hands: the gap names the stream
+//! and its last number, and a subscriber that has seen another last number knows by how much it was short.
 
 use std::sync::atomic::Ordering;
 
@@ -49,7 +52,9 @@ impl Reader {
         if let Some(left) = &left {
             self.tell_gap(left, own, end);
         }
-        self.ledger.begin(&told);
+        // Numbers begin anew.
+        told.head = self.hub.head();
+        self.ledger.begin(&told, &self.hub.origin().stream_id);
     }
 
     fn tell_gap(&mut self, left: &Left, own: Found, end: Timestamp) {
@@ -64,7 +69,7 @@ impl Reader {
         let all = || old.iter().chain([&own]);
         let delivered = all().map(|found| found.records.waiting).sum();
         let lost = all().map(Found::lost).sum();
-        let gap = Gap { begin: left.looked.min(end), end, delivered, lost };
+        let gap = Gap { begin: left.looked.min(end), end, delivered, lost, earlier: left.stream.clone() };
         tracing::info!(begin = %gap.begin, end = %gap.end, delivered, lost, "nobody was reading for a while; the fences stood");
         self.hub.publish(Event { time: end, body: Body::Gap(gap) });
 

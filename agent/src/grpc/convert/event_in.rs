@@ -12,7 +12,9 @@ use super::words::Word;
 use crate::events::model::flow::{
     Endpoint, FenceOutcome, FlowEvent, Place, Process, ProcessingRecord, Protocol, Traffic,
 };
-use crate::events::model::notice::{FenceRef, Gap, Heartbeat, Lost, NodeState, PolicyChange, Tamper};
+use crate::events::model::notice::{
+    FenceRef, Gap, Heartbeat, Lost, NodeState, PolicyChange, StreamEnd, Tamper,
+};
 use crate::events::model::{Body, Event, Origin, Stamped};
 
 /// A field that this client can't read, most often because the agent is newer.
@@ -65,6 +67,10 @@ pub fn event(event: v1::Event) -> Result<(Origin, Stamped), ReadError> {
             end: timestamp("end", of.end)?.ok_or_else(|| ReadError::missing("end"))?,
             delivered: of.delivered,
             lost: of.lost,
+            earlier: of
+                .earlier_stream_id
+                .zip(of.earlier_sequence)
+                .map(|(id, sequence)| StreamEnd { stream_id: id.into(), sequence }),
         }),
         Wire::Tamper(of) => {
             Body::Tamper(Tamper { what: of.what.into(), detail: of.detail.into(), repaired: of.repaired })

@@ -41,6 +41,8 @@ pub fn event(origin: &Origin, stamped: &Stamped) -> v1::Event {
             end: Some(timestamp(of.end)),
             delivered: of.delivered,
             lost: of.lost,
+            earlier_stream_id: of.earlier.as_ref().map(|end| end.stream_id.to_string()),
+            earlier_sequence: of.earlier.as_ref().map(|end| end.sequence),
         }),
         Body::Tamper(of) => Wire::Tamper(v1::Tamper {
             what: of.what.to_string(),

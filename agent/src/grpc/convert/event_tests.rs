@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use super::{Word, event};
 use crate::events::fixtures::{allowed, origin, remote, time, violation};
 use crate::events::model::flow::{FlowEvent, Place, ProcessingRecord, Protocol, Traffic};
-use crate::events::model::notice::{FenceRef, Gap, Heartbeat, Lost, NodeState, PolicyChange, Tamper};
+use crate::events::model::notice::{
+    FenceRef, Gap, Heartbeat, Lost, NodeState, PolicyChange, StreamEnd, Tamper,
+};
 use crate::events::model::words::{
     Direction, Hook, Kind, LostReason, Mode, Phase, PolicyOutcome, Reason, Severity, State, Verdict,
 };
@@ -74,7 +76,14 @@ fn every_event_comes_back_as_it_went() {
             detail: Some("no egress".into()),
             generation: 3,
         }),
-        Body::Gap(Gap { begin: time(), end: Timestamp::UNIX_EPOCH, delivered: 5, lost: 3 }),
+        Body::Gap(Gap {
+            begin: time(),
+            end: Timestamp::UNIX_EPOCH,
+            delivered: 5,
+            lost: 3,
+            earlier: Some(StreamEnd { stream_id: "an earlier stream".into(), sequence: 77 }),
+        }),
+        Body::Gap(Gap { begin: time(), end: time(), delivered: 0, lost: 0, earlier: None }),
         Body::Tamper(Tamper { what: "egress".into(), detail: "detached".into(), repaired: true }),
     ];
     for body in bodies {
