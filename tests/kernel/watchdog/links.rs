@@ -101,6 +101,7 @@ fn canary() -> Result<Outcome> {
     let home = scene.root.child("agent")?;
     let mut guarded =
         Guarded::with(scene, |setup, _| setup.env("RINGFENCE_WATCHDOG", "canary").in_cgroup(&home))?;
+    guarded._home = Some(home);
     for hook in ["egress", "connect4"] {
         let (id, _) = pinned_link(&guarded.link(hook))?;
         let since = Instant::now();
