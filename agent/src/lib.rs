@@ -9,7 +9,7 @@
 //!
 //! Where policy enters: [`policy`] compiles documents and [`places`] into the image that [`policy::publish`] puts
 //! into the kernel. [`hostlayer`] guards what sockets do not
-//! show. [`supervise`] holds it all together; [`cli`] is what people type.
+//! show. [`watchdog`] sees to it that what is in the kernel stays there. [`supervise`] holds it all together; [`cli`] is what people type.
 
 pub mod bpf;
 pub mod cli;
@@ -22,3 +22,4 @@ pub mod identity;
 pub mod places;
 pub mod policy;
 pub mod supervise;
+pub mod watchdog;

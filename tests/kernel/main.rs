@@ -36,6 +36,7 @@ mod protocols;
 mod reload;
 mod scene;
 mod suite;
+mod watchdog;
 
 use std::process::ExitCode;
 
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         pins::trials(),
         overflow::trials(),
         privileges::trials(),
+        watchdog::trials(),
         bypass::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

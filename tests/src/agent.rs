@@ -1,7 +1,7 @@
 //! The `ringfence` binary under test: started, asked, stopped, always reaped.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -22,7 +22,7 @@ use crate::cgroup::Cgroup;
 use crate::deadline::wait_for;
 use crate::events::Watch;
 use crate::netns::Netns;
-use crate::place::enter;
+use crate::place::{enter, move_in};
 
 /// How long the agent may take to become ready, also on a busy machine.
 const READY: Duration = Duration::from_secs(30);
@@ -73,7 +73,7 @@ pub enum Privileges {
 pub struct Setup {
     binary: PathBuf,
     directory: TempDir,
-    _bpffs: Bpffs,
+    bpffs: Bpffs,
     pins: PathBuf,
     on_exit: &'static str,
     privileges: Privileges,
@@ -82,6 +82,7 @@ pub struct Setup {
     arguments: Vec<OsString>,
     environment: Vec<(&'static str, OsString)>,
     namespace: Option<OwnedFd>,
+    cgroup: Option<File>,
 }
 
 impl Setup {
@@ -97,7 +98,7 @@ impl Setup {
             binary: binary()?,
             directory,
             pins: bpffs.pins(),
-            _bpffs: bpffs,
+            bpffs,
             on_exit: "remove",
             privileges: Privileges::All,
             cgroup_root: root.path().to_owned(),
@@ -105,6 +106,7 @@ impl Setup {
             arguments: Vec::new(),
             environment: Vec::new(),
             namespace: None,
+            cgroup: None,
         })
     }
 
@@ -145,6 +147,11 @@ impl Setup {
     /// The pin directory that agents are given; the first one makes it.
     pub fn pins(&self) -> &Path {
         &self.pins
+    }
+
+    /// The bpf file system that they lie on.
+    pub fn bpffs(&self) -> &Bpffs {
+        &self.bpffs
     }
 
     /// Uses the pin directory of another setup, which must live longer.
@@ -191,6 +198,15 @@ impl Setup {
         let namespace =
             namespace.fd().try_clone_to_owned().context("cannot duplicate a namespace's descriptor")?;
         self.namespace = Some(namespace);
+        Ok(self)
+    }
+
+    /// In this cgroup instead of the test's.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn in_cgroup(mut self, cgroup: &Cgroup) -> Result<Self> {
+        self.cgroup = Some(cgroup.door()?);
         Ok(self)
     }
 
@@ -261,6 +277,9 @@ impl Setup {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         if let Some(namespace) = &self.namespace {
             enter(&mut command, namespace.try_clone()?);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            move_in(&mut command, cgroup.try_clone()?);
         }
         let mut process =
             command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;

@@ -32,15 +32,37 @@ impl Bpffs {
         let mount = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
         fs::create_dir(&mount).with_context(|| format!("cannot make {}", mount.display()))?;
         let bpffs = Self { mount };
-        let at = path(&bpffs.mount)?;
+        bpffs.mount_again()?;
+        Ok(bpffs)
+    }
+
+    /// Mounts a new, empty instance where this one is, or was.
+    ///
+    /// # Errors
+    /// See [`mount`](Self::mount).
+    pub fn mount_again(&self) -> Result<()> {
+        let at = path(&self.mount)?;
         // SAFETY: three C strings that outlive the call, and no data.
         let r = unsafe { libc::mount(c"bpf".as_ptr(), at.as_ptr(), c"bpf".as_ptr(), 0, std::ptr::null()) };
         if r == 0 {
-            return Ok(bpffs);
+            return Ok(());
         }
         Err(io::Error::last_os_error()).with_context(|| {
-            format!("cannot mount a bpf file system on {}: run as root", bpffs.mount.display())
+            format!("cannot mount a bpf file system on {}: run as root", self.mount.display())
         })
+    }
+
+    /// Unmounts it under whoever uses it.
+    ///
+    /// # Errors
+    /// It is not mounted.
+    pub fn unmount(&self) -> Result<()> {
+        let at = path(&self.mount)?;
+        // SAFETY: a C string that outlives the call.
+        match unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()).context("unmounting the bpf file system"),
+        }
     }
 
     /// A directory on it that does not exist yet: what `--bpffs` takes.

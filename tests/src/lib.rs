@@ -40,5 +40,6 @@ mod place;
 pub mod servers;
 pub mod sniffer;
 pub mod sockaddr;
+pub mod tamper;
 pub mod verifier;
 pub mod world;

@@ -1,5 +1,6 @@
 //! Puts a program into a workload before its first instruction.
 
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -33,6 +34,19 @@ pub(crate) fn place(process: &mut Command, namespace: &Netns, cgroup: &Cgroup) -
     // SAFETY: `enter` only makes async-signal-safe system calls and does not allocate on success.
     unsafe { process.pre_exec(enter) };
     Ok(())
+}
+
+/// Makes `process` start in the cgroup whose `cgroup.procs` this is.
+pub(crate) fn move_in(process: &mut Command, door: File) {
+    let enter = move || {
+        // SAFETY: a plain system call on a descriptor that this closure owns; "0" means the caller.
+        match unsafe { libc::write(door.as_raw_fd(), b"0".as_ptr().cast(), 1) } {
+            1 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: `enter` only makes an async-signal-safe system call and does not allocate on success.
+    unsafe { process.pre_exec(enter) };
 }
 
 /// Makes `process` start in the namespace of this descriptor, in the caller's cgroup.

@@ -17,6 +17,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use thiserror::Error;
 
+use super::image::PublishedPolicy;
 use super::pin::{PinDirectory, PinError, SCHEMA, entries, forget, make, name, remove_all, step};
 use super::sys::{self, MapValue, Mapped};
 use crate::policy::CgroupPath;
@@ -127,9 +128,14 @@ fn policy_in_force(maps: &Path) -> Result<Mapped<Policy>, Unusable> {
     Err(Unusable::NoPolicy)
 }
 
+/// Whether a pin of the maps' directory is that of a policy in force.
+pub(super) fn is_policy(path: &Path) -> bool {
+    name(path).starts_with(POLICY)
+}
+
 fn policy_pins(maps: &Path) -> Result<Vec<PathBuf>, PinError> {
     let mut pins = entries(maps)?;
-    pins.retain(|path| name(path).starts_with(POLICY));
+    pins.retain(|path| is_policy(path));
     Ok(pins)
 }
 
@@ -180,6 +186,17 @@ impl PolicyPin {
         let path = self.at(generation);
         forget(&path)?;
         sys::pin(policy.as_fd(), &path).map_err(step("pinning", &path))
+    }
+
+    /// Whether this policy is pinned under its generation.
+    pub(super) fn holds(&self, policy: &PublishedPolicy) -> bool {
+        let pinned = sys::open_pin(&self.at(policy.generation())).and_then(|fd| sys::map_info(fd.as_fd()));
+        matches!((pinned, policy.id()), (Ok(pinned), Ok(ours)) if pinned.id == ours)
+    }
+
+    /// Pins it again.
+    pub(super) fn again(&self, policy: &PublishedPolicy) -> Result<(), PinError> {
+        self.coming(policy.generation(), policy.mapped())
     }
 
     /// Removes the pins of all others.

@@ -48,7 +48,7 @@ pub struct HookProgram {
     /// The program in the kernel object.
     pub program: &'static str,
     /// `enum bpf_attach_type` (include/uapi/linux/bpf.h).
-    attach: u32,
+    pub(super) attach: u32,
 }
 
 /// All hooks, in the order they are attached: those that refuse a call before the one that stops packets, or a connect

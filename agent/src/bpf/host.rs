@@ -10,9 +10,10 @@ use aya::programs::{Program, ProgramError};
 use thiserror::Error;
 
 use super::image::take;
-use super::link::{KeptLink, Place};
+use super::link::Place;
 use super::load::LoadError;
 use super::pin::{PinDirectory, PinError};
+use super::post::Post;
 
 /// The program in the kernel object.
 pub const PROGRAM: &str = "ringfence_host";
@@ -134,10 +135,10 @@ impl HostProgram {
     ///
     /// # Errors
     /// What the kernel said.
-    pub(crate) fn attach_tcx(&self, pins: &PinDirectory, index: u32) -> Result<Option<KeptLink>, PinError> {
+    pub(crate) fn attach_tcx(&self, pins: &PinDirectory, index: u32) -> Result<Option<Post>, PinError> {
         let place = Place::Tcx { interface: index, attach: BPF_TCX_INGRESS };
         match pins.link(&link_name(index), self.0.as_fd(), &place) {
-            Ok(link) => Ok(Some(link)),
+            Ok(link) => Post::tcx(link, self.0.as_fd(), index, BPF_TCX_INGRESS).map(Some),
             // What a kernel says to a kind of link that it does not know.
             Err(PinError::Step { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => Ok(None),
             Err(error) => Err(error),

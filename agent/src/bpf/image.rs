@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use agent_common::control::Control;
 use agent_common::image::Policy;
@@ -20,7 +21,7 @@ use thiserror::Error;
 use super::adopt::{Inherited, PolicyPin};
 use super::load::LoadError;
 use super::pin::PinError;
-use super::sys::{Mapped, clear_inner, set_inner};
+use super::sys::{Mapped, clear_inner, map_info, set_inner};
 
 /// Slots of the index map in the kernel object (`INDEXES`). Two are in use during a swap, one at other times.
 const INDEX_SLOTS: u32 = 4;
@@ -74,13 +75,62 @@ impl NewPolicy {
 
 /// A policy that was published: the kernel's own pages, as long as somebody asks.
 #[derive(Clone)]
-pub struct PublishedPolicy(Arc<Mapped<Policy>>);
+pub struct PublishedPolicy {
+    map: Arc<Mapped<Policy>>,
+    /// As published, whatever somebody writes into the map.
+    generation: u32,
+    digest: u64,
+}
 
 impl Deref for PublishedPolicy {
     type Target = Policy;
     fn deref(&self) -> &Policy {
-        &self.0
+        &self.map
     }
+}
+
+impl PublishedPolicy {
+    fn new(map: Mapped<Policy>) -> Self {
+        Self { generation: map.head.generation, digest: digest(&map), map: Arc::new(map) }
+    }
+
+    /// The kernel's id of its map.
+    pub(crate) fn id(&self) -> io::Result<u32> {
+        map_info(self.map.as_fd()).map(|info| info.id)
+    }
+
+    /// Nobody has written to what decides most: head, kinds of places, workloads, sets and fences.
+    pub(crate) fn is_whole(&self) -> bool {
+        digest(&self.map) == self.digest
+    }
+
+    /// Its generation when it was published.
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(super) fn mapped(&self) -> &Mapped<Policy> {
+        &self.map
+    }
+}
+
+/// Of all that comes before the port classes and rules: some hundred KiB instead of three MiB. No defence against whoever
+/// takes care to keep it: such a one can stop the agent.
+fn digest(policy: &Mapped<Policy>) -> u64 {
+    let bytes = &policy.bytes()[..std::mem::offset_of!(Policy, port_classes)];
+    let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
+    words.fold(0, |sum, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23))
+}
+
+/// What was last written to the control value, for whoever looks at it from outside.
+#[derive(Debug)]
+pub(crate) struct ControlMark {
+    /// The secrets.
+    pub(super) key: [u64; 2],
+    /// At least.
+    pub(super) epoch: AtomicU64,
+    /// Something else was found there and written over.
+    pub(super) healed: AtomicBool,
 }
 
 /// A place index that was published. It is mapped only while somebody asks: 12 MiB that would count as the agent's.
@@ -88,6 +138,11 @@ impl Deref for PublishedPolicy {
 pub struct PublishedIndex(Arc<OwnedFd>);
 
 impl PublishedIndex {
+    /// The kernel's id of its map.
+    pub(crate) fn id(&self) -> io::Result<u32> {
+        map_info(self.0.as_fd()).map(|info| info.id)
+    }
+
     /// The kernel's own pages.
     pub fn map(&self) -> io::Result<MappedIndex> {
         self.0.try_clone().and_then(Mapped::map).map(MappedIndex)
@@ -118,6 +173,7 @@ pub struct ImageMaps {
     policies: MapData,
     indexes: MapData,
     control: Array<MapData, Control>,
+    mark: Arc<ControlMark>,
     slot: u32,
     index: Option<PublishedIndex>,
     /// Where the policy in force is pinned; `None`: nowhere.
@@ -147,7 +203,15 @@ impl ImageMaps {
             Some(_) | None => Err(LoadError::NoMap(name)),
         };
         let (policies, indexes) = (outer("POLICIES")?, outer("INDEXES")?);
-        Ok(Self { policies, indexes, control, slot: 0, index: None, pin: None, inherited: false })
+        let now = control.get(&0, 0).map_err(|source| LoadError::Map { name: "CONTROL", source })?;
+        let (epoch, healed) = (AtomicU64::new(now.epoch), AtomicBool::new(false));
+        let mark = Arc::new(ControlMark { key: now.key, epoch, healed });
+        Ok(Self { policies, indexes, control, mark, slot: 0, index: None, pin: None, inherited: false })
+    }
+
+    /// What is last written to the control value.
+    pub(crate) fn mark(&self) -> Arc<ControlMark> {
+        Arc::clone(&self.mark)
     }
 
     /// Pins the policy that is in force from now on, and goes on from what an earlier agent left.
@@ -184,17 +248,20 @@ impl ImageMaps {
             }
             None => self.index.clone().ok_or(PublishError::NoIndex)?,
         };
-        Ok(Staged { policy: PublishedPolicy(Arc::new(policy.0)), index, slot })
+        Ok(Staged { policy: PublishedPolicy::new(policy.0), index, slot })
     }
 
     /// Swaps a staged image in with one pointer, and only then lets the old index go. When this returns, no packet is
     /// judged by the old image any more.
     pub fn swap(&mut self, staged: &Staged) -> Result<(), PublishError> {
         let generation = staged.policy.head.generation;
-        if let Some(pin) = &self.pin {
-            pin.coming(generation, &staged.policy.0)?;
+        // Without a pin it is in force all the same, as long as this agent runs; the watchdog pins it once it can.
+        if let Some(pin) = &self.pin
+            && let Err(error) = pin.coming(generation, &staged.policy.map)
+        {
+            tracing::error!(%error, generation, "the policy can't be pinned: a next agent could not take it over");
         }
-        if let Err(source) = set_inner(self.policies.fd().as_fd(), 0, staged.policy.0.as_fd()) {
+        if let Err(source) = set_inner(self.policies.fd().as_fd(), 0, staged.policy.map.as_fd()) {
             if let Some(pin) = &self.pin {
                 pin.withdrawn(generation)?;
             }
@@ -208,8 +275,12 @@ impl ImageMaps {
         let old = std::mem::replace(&mut self.slot, staged.slot);
         let first = self.index.replace(staged.index.clone()).is_none() && !self.inherited;
         self.inherited = false;
-        if staged.slot != old && !first {
-            clear_inner(self.indexes.fd().as_fd(), old).map_err(kernel("free the old place index"))?;
+        // The image is in force: what fails from here on is no failure to publish.
+        if staged.slot != old
+            && !first
+            && let Err(error) = clear_inner(self.indexes.fd().as_fd(), old)
+        {
+            tracing::warn!(%error, "the old place index can't be freed: it holds 12 MiB, or somebody else freed it");
         }
         Ok(())
     }
@@ -225,11 +296,26 @@ impl ImageMaps {
         Ok((staged.policy, staged.index))
     }
 
-    /// Makes every socket find its identity anew.
+    /// Makes every socket find its identity anew. What somebody else wrote to the control value is written over, and the
+    /// watchdog told.
     pub fn bump_epoch(&mut self) -> Result<(), PublishError> {
-        let mut control = self.control.get(&0, 0).map_err(map("read the control value"))?;
-        control.epoch += 1;
-        self.control.set(0, control, 0).map_err(map("write the control value"))
+        let found = self.control.get(&0, 0).map_err(map("read the control value"))?;
+        let mark = &self.mark;
+        let epoch = mark.epoch.load(Ordering::Acquire);
+        if (found.key, found.zero, found.epoch) != (mark.key, 0, epoch) {
+            mark.healed.store(true, Ordering::Release);
+        }
+        let control = Control { epoch: epoch + 1, key: mark.key, zero: 0 };
+        self.control.set(0, control, 0).map_err(map("write the control value"))?;
+        mark.epoch.store(epoch + 1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes the control value again after somebody else did.
+    pub(crate) fn restore_control(&mut self) -> Result<(), PublishError> {
+        self.bump_epoch()?;
+        self.mark.healed.store(false, Ordering::Release);
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::pin::{PinDirectory, PinError, detach, forget, step};
 use super::sys::{self, At, LinkInfo};
@@ -55,6 +55,11 @@ impl KeptLink {
         sys::link_info(self.fd.as_fd())
     }
 
+    /// Where it is pinned.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes the place of the link that had the name before.
     pub(crate) fn settle(&mut self) -> Result<(), PinError> {
         let Some(beside) = &self.beside else { return Ok(()) };
@@ -64,14 +69,23 @@ impl KeptLink {
     }
 
     /// Whether its pin is there and is this link.
-    #[expect(dead_code, reason = "what the watchdog asks")]
     pub(crate) fn is_pinned(&self) -> bool {
         let pinned = || sys::link_info(sys::open_pin(&self.path)?.as_fd());
         matches!((pinned(), self.info()), (Ok(pin), Ok(own)) if pin.id == own.id)
     }
 
+    /// Gives it its program back. Cgroup and tcx links only.
+    pub(crate) fn give_back(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        sys::update_link(self.fd.as_fd(), program)
+    }
+
+    /// Attaches anew what was detached. Held from now on; its pin is still that of the dead link.
+    pub(crate) fn attach_again(&mut self, program: BorrowedFd<'_>, place: &Place<'_>) -> io::Result<()> {
+        self.fd = sys::create_link(program, place)?;
+        Ok(())
+    }
+
     /// Pins it again, after somebody removed the pin.
-    #[expect(dead_code, reason = "what the watchdog does about it")]
     pub(crate) fn pin_again(&self) -> Result<(), PinError> {
         forget(&self.path)?;
         sys::pin(self.fd.as_fd(), &self.path).map_err(step("pinning", &self.path))

@@ -13,11 +13,14 @@
 //! earlier agent left under the name, or attaches anew. Files are opened by path, which takes CAP_BPF and the
 //! directory's ownership; nothing here needs CAP_SYS_ADMIN.
 
+mod renew;
+
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use thiserror::Error;
@@ -107,7 +110,7 @@ pub(super) fn step(call: &'static str, path: &Path) -> impl FnOnce(io::Error) ->
 pub struct PinDirectory {
     path: PathBuf,
     /// The lock: the kernel gives it back when the process ends, however it ends.
-    _lock: OwnedFd,
+    lock: Mutex<OwnedFd>,
 }
 
 /// What [`PinDirectory::remove`] took away.
@@ -171,7 +174,7 @@ impl PinDirectory {
         if mode & 0o022 != 0 {
             return Err(PinError::Open { path: path.to_owned(), mode });
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(lock) })
     }
 
     /// The directory itself.
@@ -196,6 +199,11 @@ impl PinDirectory {
     /// Where the ledger lies.
     pub(crate) fn ledger(&self) -> PathBuf {
         self.path.join(LEDGER)
+    }
+
+    /// Where programs lie.
+    pub(super) fn programs(&self) -> PathBuf {
+        self.path.join(PROGRAMS)
     }
 
     /// Where a link of this name lies.

@@ -4,6 +4,7 @@ mod inner;
 mod link;
 mod mapped;
 mod object;
+mod query;
 mod ring;
 
 use std::io;
@@ -12,7 +13,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 pub(crate) use self::inner::{clear_inner, inner_id, set_inner};
 pub(crate) use self::link::{At, LinkInfo, Place, create_link, detach_link, link_info, update_link};
 pub(crate) use self::mapped::{MapValue, Mapped};
-pub(crate) use self::object::{map_info, open_pin, pin};
+pub(crate) use self::object::{Identity, identity, map_info, open_pin, pin};
+pub(crate) use self::query::effective;
 pub(crate) use self::ring::ring_positions;
 
 /// `bpf(2)` with a prefix of `union bpf_attr`.

@@ -9,8 +9,8 @@ use thiserror::Error;
 use super::clsact;
 use super::netlink::{Netlink, NetlinkError};
 use crate::bpf::host::{HostProgram, interface_of, link_name};
-use crate::bpf::link::KeptLink;
 use crate::bpf::pin::{PinDirectory, PinError};
+use crate::bpf::post::Post;
 use crate::events::model::words::Guard;
 
 /// How a program gets to an interface: tried, not looked up by version.
@@ -64,13 +64,25 @@ pub fn release_filters(pins: &PinDirectory) -> Result<usize, GuardError> {
     Ok(filters.len())
 }
 
+/// What became of a guard since the last look.
+pub(super) enum Held {
+    /// Nothing.
+    Well,
+    /// Something that is put right.
+    Again(String),
+    /// Something that can't be.
+    Not(String),
+    /// Its interface went meanwhile.
+    Gone,
+}
+
 /// A program at an interface.
 #[derive(Debug)]
 pub(super) struct Attached {
     /// What the kernel side knows of the interface.
     pub(super) veth: Veth,
     /// A tcx link; a filter has none.
-    link: Option<KeptLink>,
+    link: Option<Post>,
 }
 
 impl Attached {
@@ -93,6 +105,27 @@ impl Attached {
         pins.note_filter(index, program.as_fd())?;
         clsact::attach(netlink, index, program.as_fd())?;
         Ok(Self { veth, link: None })
+    }
+
+    /// Looks at it, and puts it right. A filter is no link: nobody tells what has become of it, and nobody asks.
+    pub(super) fn hold(&mut self) -> Held {
+        let Some(post) = &mut self.link else { return Held::Well };
+        if let Some(wrong) = post.hold() {
+            return match wrong.failed {
+                None => {
+                    // What can't be pinned now is found in the next look.
+                    post.keep();
+                    Held::Again(wrong.found)
+                }
+                Some(error) if error.raw_os_error() == Some(libc::ENODEV) => Held::Gone,
+                Some(error) => Held::Not(format!("{}; it can't be put right: {error}", wrong.found)),
+            };
+        }
+        match post.keep() {
+            None => Held::Well,
+            Some(Ok(())) => Held::Again("its pin was removed or replaced".to_owned()),
+            Some(Err(error)) => Held::Not(error.to_string()),
+        }
     }
 
     pub(super) const fn guard(&self) -> Guard {

@@ -11,7 +11,7 @@ use agent_common::host::{OWN_ADDRESSES, Veth, veth_flags};
 use thiserror::Error;
 
 use super::census::{self, Census, Netns, Subject};
-use super::guard::{Attached, GuardError, Method, left, release};
+use super::guard::{Attached, GuardError, Held, Method, left, release};
 use super::netlink::{Netlink, NetlinkError};
 use super::plan::{Facts, Gap, Home, Seat, plan};
 use super::report::{Interface, Report};
@@ -24,6 +24,8 @@ use crate::identity::cgroups::{CgroupError, CgroupFs};
 use crate::policy::in_force::{History, InForce};
 use crate::policy::lacks::{Lack, Lacks, Scope};
 use crate::policy::schema::Requirement;
+use crate::watchdog::Alarms;
+use crate::watchdog::alarms::Weight;
 
 /// How often a look is taken although nothing is known to have changed: addresses change without a word to us.
 const LOOK: Duration = Duration::from_secs(1);
@@ -69,6 +71,7 @@ pub struct Keeper {
     strangers: BTreeMap<Netns, u32>,
     /// Fences that required it and did not have it, after the last look.
     lacking: BTreeSet<Arc<str>>,
+    alarms: Option<Arc<Alarms>>,
 }
 
 impl Keeper {
@@ -99,7 +102,15 @@ impl Keeper {
             guards: BTreeMap::new(),
             strangers: BTreeMap::new(),
             lacking: BTreeSet::new(),
+            alarms: None,
         })
+    }
+
+    /// Tells when somebody meddles with its guards.
+    #[must_use]
+    pub fn alarming(mut self, alarms: Arc<Alarms>) -> Self {
+        self.alarms = Some(alarms);
+        self
     }
 
     /// What it says of itself, after each look.
@@ -166,6 +177,7 @@ impl Keeper {
         let mut seats = plan(&facts, &fenced);
         self.strangers = census.strangers.clone();
         self.forget_the_dead(&links);
+        self.hold();
         self.settle(&seats, &now)?;
         for seat in &mut seats {
             self.guard(seat, &now)?;
@@ -208,6 +220,20 @@ impl Keeper {
         }
     }
 
+    /// Puts right what somebody did to the guards. Without [`Alarms`] nobody would hear of it: then it is left.
+    fn hold(&mut self) {
+        let Some(alarms) = &self.alarms else { return };
+        for (index, guard) in &mut self.guards {
+            let what = format!("host layer at interface {index}");
+            match guard.hold() {
+                Held::Well => alarms.over(&what),
+                Held::Again(found) => alarms.repaired(&what, &format!("{found}; put right")),
+                Held::Not(detail) => alarms.stands(&what, &what, &detail, Weight::Degrades),
+                Held::Gone => {}
+            }
+        }
+    }
+
     /// Lets go of what is no longer to be guarded, what an earlier agent left among it.
     fn settle(&mut self, seats: &[Seat], now: &InForce) -> Result<(), LookError> {
         let wanted: BTreeSet<u32> = seats.iter().flat_map(|s| s.guard.iter().map(|t| t.index)).collect();
@@ -224,6 +250,9 @@ impl Keeper {
     fn release(&mut self, index: u32) -> Result<(), LookError> {
         // A link lives as long as anybody holds it.
         self.guards.remove(&index);
+        if let Some(alarms) = &self.alarms {
+            alarms.over(&format!("host layer at interface {index}"));
+        }
         release(&self.pins, &mut self.netlink, index)?;
         self.maps.release(index)?;
         Ok(())

@@ -65,6 +65,14 @@ impl History {
         self.read().kept.back().map(|(_, f)| Arc::clone(f))
     }
 
+    /// The generation in force (0: none of ours), if no other is about to come.
+    #[must_use]
+    pub(crate) fn quiet(&self) -> Option<u32> {
+        let generations = self.read();
+        let now = generations.kept.back().map_or(0, |(_, f)| f.manifest.generation);
+        generations.coming.is_none().then_some(now)
+    }
+
     /// An earlier agent's image is in force: nobody knows the names of its numbers.
     pub(crate) fn inherit(&self, generation: u32) {
         self.write().inherited = generation;

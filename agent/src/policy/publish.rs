@@ -25,7 +25,7 @@ use super::image::world;
 use super::in_force::{History, InForce};
 use super::set::PolicySet;
 use crate::bpf::adopt::Inherited;
-use crate::bpf::image::{ImageMaps, NewIndex, PublishError};
+use crate::bpf::image::{ControlMark, ImageMaps, NewIndex, PublishError};
 use crate::identity::cgroups::CgroupError;
 use crate::places::{FileError, MIN_KNOWN_SHARE, PlaceTable, PlacesError, WorldBuilder, read_data_file};
 
@@ -262,6 +262,16 @@ impl Publisher {
             self.maps.bump_epoch()?;
         }
         Ok(appeared)
+    }
+
+    /// What is last written to the control value.
+    pub(crate) fn mark(&self) -> Arc<ControlMark> {
+        self.maps.mark()
+    }
+
+    /// Writes the control value again after somebody else did.
+    pub(crate) fn restore_control(&mut self) -> Result<(), PublishError> {
+        self.maps.restore_control()
     }
 
     /// What is in force.

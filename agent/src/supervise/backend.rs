@@ -35,6 +35,7 @@ use crate::policy::schema::Subject;
 use crate::policy::source::SourceFile;
 use crate::policy::target::Target;
 use crate::policy::{CgroupPath, Clock, Context, Level, check};
+use crate::watchdog::{Alarms, LOOK};
 
 /// The agent, as the services see it.
 pub(super) struct AgentBackend {
@@ -49,6 +50,7 @@ pub(super) struct AgentBackend {
     builtin_db: bool,
     errno: u32,
     flows: Option<Arc<Problems>>,
+    alarms: Option<Arc<Alarms>>,
 }
 
 impl AgentBackend {
@@ -73,6 +75,7 @@ impl AgentBackend {
             builtin_db: config.data.country_db.is_none(),
             errno: config.knobs.errno,
             flows: None,
+            alarms: None,
         }
     }
 
@@ -88,6 +91,12 @@ impl AgentBackend {
         self
     }
 
+    /// With what the watchdog and its like have to say.
+    pub(super) fn watched_by(mut self, alarms: Arc<Alarms>) -> Self {
+        self.alarms = Some(alarms);
+        self
+    }
+
     fn now(&self) -> Option<Arc<InForce>> {
         self.history.now()
     }
@@ -95,7 +104,8 @@ impl AgentBackend {
     fn details(&self, missing: &[Missing], now: Option<&InForce>) -> Vec<String> {
         let missing = missing.iter().map(ToString::to_string);
         let warnings = now.into_iter().flat_map(|f| f.manifest.table.warnings.iter().cloned());
-        missing.chain(warnings).chain(self.flows.iter().flat_map(|f| f.now())).collect()
+        let told = self.alarms.iter().flat_map(|alarms| alarms.problems().into_iter().chain(alarms.notes()));
+        missing.chain(told).chain(warnings).chain(self.flows.iter().flat_map(|f| f.now())).collect()
     }
 
     fn stops(&self) -> Vec<StopCounts> {
@@ -154,7 +164,7 @@ impl Backend for AgentBackend {
                  them (`ringfence check`)"
             )),
         };
-        let state = match (&now, missing.is_empty()) {
+        let state = match (&now, missing.is_empty() && self.alarms.iter().all(|a| a.problems().is_empty())) {
             (None, _) if inherited.is_some() => State::Degraded,
             (None, _) => State::Starting,
             (Some(_), true) => State::Ready,
@@ -168,7 +178,12 @@ impl Backend for AgentBackend {
             cgroup_root: self.root.clone(),
             generation: self.generation(),
             fences: now.as_deref().map_or_else(|| Arc::new([]) as Arc<[_]>, fence_refs),
-            programs: HOOKS.iter().map(|h| self.program(*h)).chain(self.births()).collect(),
+            programs: HOOKS
+                .iter()
+                .map(|h| self.program(*h))
+                .chain(self.births())
+                .chain(self.watchdog())
+                .collect(),
             data_sets,
             stops: self.stops(),
             interfaces: self.host_layer.interfaces(),
@@ -290,6 +305,12 @@ impl AgentBackend {
 }
 
 impl AgentBackend {
+    /// Who sees to it that programs stay attached.
+    fn watchdog(&self) -> Option<ProgramStatus> {
+        let detail = format!("looks every {} s; {}", LOOK.as_secs(), self.alarms.as_ref()?.summary());
+        Some(ProgramStatus { name: "watchdog".to_owned(), attached: true, detail: Some(detail) })
+    }
+
     /// The programs that know cgroups at birth.
     fn births(&self) -> impl Iterator<Item = ProgramStatus> + '_ {
         tracepoints().map(|(name, program)| {

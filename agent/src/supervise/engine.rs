@@ -24,6 +24,8 @@ use crate::policy::names;
 use crate::policy::publish::Publisher;
 use crate::policy::source::{SourceFile, digest};
 use crate::policy::{Clock, Context, Digest, Level, PolicySet, check, last_good, load};
+use crate::watchdog::alarms::Weight;
+use crate::watchdog::{Alarms, Mend};
 
 /// How often the engine looks by itself.
 const LOOK: Duration = Duration::from_secs(1);
@@ -37,6 +39,8 @@ pub(super) enum Message {
     Files,
     /// Cgroups came or went.
     Cgroups(Vec<PathBuf>),
+    /// Somebody else wrote to the image's maps: what the watchdog found there.
+    Mend(Mend, String),
     /// End.
     Stop,
 }
@@ -64,6 +68,10 @@ pub(super) struct Engine {
     flows: Option<Asker>,
     /// Who else looks when something changed.
     host_layer: Option<Waker>,
+    /// What the watchdog and its like have to say.
+    alarms: Option<Arc<Alarms>>,
+    /// What of it was last said to make the agent Degraded.
+    troubles: Vec<String>,
 }
 
 impl Engine {
@@ -96,6 +104,8 @@ impl Engine {
             looked: Instant::now(),
             flows: None,
             host_layer: None,
+            alarms: None,
+            troubles: Vec::new(),
         })
     }
 
@@ -111,6 +121,12 @@ impl Engine {
     /// Has flows ended that a publication blocks.
     pub(super) fn ending_flows(mut self, flows: Option<Asker>) -> Self {
         self.flows = flows;
+        self
+    }
+
+    /// Says in its state what these have to say.
+    pub(super) fn alarmed_by(mut self, alarms: Arc<Alarms>) -> Self {
+        self.alarms = Some(alarms);
         self
     }
 
@@ -182,6 +198,7 @@ impl Engine {
                     self.look_at_cgroups(&paths);
                     self.wake();
                 }
+                Ok(Message::Mend(mend, found)) => self.mend(mend, &found),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.looked.elapsed() >= LOOK {
@@ -303,12 +320,32 @@ impl Engine {
 
     /// The documents in force once more: with new data, a new date or a new clock.
     fn republish(&mut self, reread: bool) {
-        let Some(now) = self.publisher.in_force() else { return };
-        let set = PolicySet::clone(&now.set);
-        self.clock = Clock::read();
-        if let Err(error) = self.publish(set, &[], reread) {
+        if let Err(error) = self.publish_again(reread) {
             tracing::error!(error = format!("{error:#}"), "refused: what was in force stays in force");
             self.tell(PolicyOutcome::Refused, Some(format!("{error:#}")));
+        }
+    }
+
+    fn publish_again(&mut self, reread: bool) -> Result<()> {
+        let Some(now) = self.publisher.in_force() else { return Ok(()) };
+        let set = PolicySet::clone(&now.set);
+        self.clock = Clock::read();
+        self.publish(set, &[], reread)
+    }
+
+    /// Writes anew what somebody else has written over.
+    fn mend(&mut self, mend: Mend, found: &str) {
+        let mended = match mend {
+            Mend::Control => self.publisher.restore_control().map_err(Into::into),
+            Mend::Image { index } => self.publish_again(index),
+        };
+        let Some(alarms) = &self.alarms else { return };
+        match mended {
+            Ok(()) => alarms.repaired("image", &format!("{found}; published again")),
+            Err(error) => {
+                let detail = format!("{found}; publishing again failed: {error:#}");
+                alarms.stands("image", "image", &detail, Weight::Degrades);
+            }
         }
     }
 
@@ -327,18 +364,20 @@ impl Engine {
     /// Says what became missing, or is there again.
     fn look_at_lacks(&mut self) {
         let missing = self.missing();
-        if missing == self.missing {
+        let troubles = self.alarms.as_ref().map(|alarms| alarms.problems()).unwrap_or_default();
+        if missing == self.missing && troubles == self.troubles {
             return;
         }
+        self.troubles = troubles;
         for new in missing.iter().filter(|m| !self.missing.contains(m)) {
             tracing::error!("{new}");
         }
-        if missing.is_empty() {
+        if missing.is_empty() && !self.missing.is_empty() {
             tracing::info!("nothing that a fence requires is missing any more");
         }
         self.missing = missing;
         let generation = self.publisher.in_force().map_or(0, |f| f.manifest.generation.into());
-        self.hub.publish(state_event(&self.missing, generation));
+        self.hub.publish(state_event(&self.missing, &self.troubles, generation));
     }
 
     fn tell(&self, outcome: PolicyOutcome, detail: Option<String>) {
@@ -356,12 +395,13 @@ impl Engine {
     }
 }
 
-/// Ready, or Degraded with what is missing.
-pub(super) fn state_event(missing: &[Missing], generation: u64) -> Event {
-    let (state, detail) = if missing.is_empty() {
+/// Ready, or Degraded with what is missing or wrong.
+pub(super) fn state_event(missing: &[Missing], troubles: &[String], generation: u64) -> Event {
+    let (state, detail) = if missing.is_empty() && troubles.is_empty() {
         (State::Ready, None)
     } else {
-        let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let missing = missing.iter().map(ToString::to_string);
+        let lines: Vec<String> = missing.chain(troubles.iter().cloned()).collect();
         (State::Degraded, Some(Arc::from(lines.join("\n"))))
     };
     Event { time: Timestamp::now(), body: Body::NodeState(NodeState { state, detail, generation }) }

@@ -16,6 +16,7 @@ use crate::hostlayer::wait::Waker;
 use crate::identity::cgroups::CgroupFs;
 use crate::policy::in_force::History;
 use crate::policy::lacks::Lacks;
+use crate::watchdog::Alarms;
 
 /// The running host layer, or what stands for it where it is off.
 pub(super) struct Guarding {
@@ -36,6 +37,7 @@ pub(super) fn begin(
     history: &Arc<History>,
     cgroups: &Arc<CgroupFs>,
     lacks: &Arc<Lacks>,
+    alarms: &Arc<Alarms>,
 ) -> Result<Guarding> {
     let method = match config.host_layer {
         HostLayer::Auto => Method::Tcx,
@@ -53,7 +55,8 @@ pub(super) fn begin(
         Arc::clone(cgroups),
         Arc::clone(lacks),
     )
-    .context("the host layer (switch it off with --host-layer off)")?;
+    .context("the host layer (switch it off with --host-layer off)")?
+    .alarming(Arc::clone(alarms));
     if let Err(error) = keeper.look() {
         tracing::error!(%error, "host layer: the first look; another follows");
     }

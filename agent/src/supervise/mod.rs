@@ -4,6 +4,7 @@
 //! what is pinned? ─▶ load ─▶ publish the first image ─▶ attach ─▶ serve     nothing is ever attached without an image
 //! engine thread: policy files, data files, cgroups, clocks ─▶ Publisher
 //! reader thread: rings ─▶ enrich ─▶ Hub
+//! watchdog:      what is attached, pinned and in the maps ─▶ put right
 //! runtime:       gRPC, signals
 //! ```
 //!
@@ -17,6 +18,7 @@ mod guarding;
 mod kernel;
 mod privileges;
 mod readiness;
+mod watchdog;
 mod watcher;
 
 use std::fs;
@@ -56,6 +58,7 @@ use crate::policy::ids::WorkloadIds;
 use crate::policy::in_force::History;
 use crate::policy::lacks::Lacks;
 use crate::policy::publish::Publisher;
+use crate::watchdog::Alarms;
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -104,6 +107,7 @@ fn live(
     let start = if kernel.took_over { Start::Again } else { Start::First };
     readiness::check_node(config, root, start)?;
     let hub = Hub::new(&config.node, RING_EVENTS)?;
+    let alarms = Arc::new(Alarms::new(Arc::clone(&hub)));
     let history = Arc::new(History::default());
     let maps = kernel.image_maps()?;
     let identity = IdentityMaps::take(&mut kernel.ebpf)?;
@@ -119,6 +123,7 @@ fn live(
     }
     let shared = (Arc::clone(&history), Arc::clone(cgroups), Arc::clone(lacks));
     let (flows, asker) = flows::prepare(config, &kernel.ebpf, shared, root, Arc::clone(&hub))?.unzip();
+    let mark = publisher.mark();
     let mut engine = Engine::new(
         config,
         publisher,
@@ -127,7 +132,8 @@ fn live(
         root.to_owned(),
         Arc::clone(lacks),
     )?
-    .ending_flows(asker);
+    .ending_flows(asker)
+    .alarmed_by(Arc::clone(&alarms));
     engine.start()?;
     let missing = engine.first_missing().to_vec();
     readiness::check_requirements(&missing, config.allow_partial, start)?;
@@ -141,12 +147,14 @@ fn live(
     let reader = Reader::new(rings, old, ledger, logs, enricher, Arc::clone(&hub), Arc::clone(&counts))
         .watched_by(flows.as_ref().map(Flows::witness));
     let reading = Reading::start(reader)?;
-    let guarding = guarding::begin(config, kernel, &history, cgroups, lacks)?;
+    let guarding = guarding::begin(config, kernel, &history, cgroups, lacks, &alarms)?;
     engine.wakes(guarding.waker());
     kernel.settle()?;
 
     let (sender, receiver) = mpsc::channel();
     let watching = watcher::watch(config, root, &sender)?;
+    let shared = (Arc::clone(&history), cgroups.as_ref(), Arc::clone(&alarms));
+    let watchdog = watchdog::begin(config, root, kernel, shared, mark, sender.clone())?;
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run(&receiver))?;
 
     let (programs, birth) = (kernel.programs.clone(), kernel.birth.clone());
@@ -154,10 +162,11 @@ fn live(
     let lacks = Arc::clone(lacks);
     let backend = AgentBackend::new(config, root, history, lacks, counts, programs, birth)
         .ending_flows(problems)
-        .guarding(guarding.report());
+        .guarding(guarding.report())
+        .watched_by(Arc::clone(&alarms));
     let backend: Arc<dyn Backend> = Arc::new(backend);
     let ending = flows.map(|f| flows::start(f, Arc::clone(&hub), Arc::clone(&backend))).transpose()?;
-    hub.publish(state_event(&missing, backend.generation()));
+    hub.publish(state_event(&missing, &alarms.problems(), backend.generation()));
     runtime.block_on(async {
         let asked = shutdown()?;
         let (told, teller) = (Arc::clone(&hub), Arc::clone(&backend));
@@ -168,6 +177,8 @@ fn live(
         serve(socket, Arc::clone(&hub), Arc::clone(&backend), ended).await.context("serving gRPC")
     })?;
 
+    // First, or it would put right what is let go.
+    drop(watchdog);
     // In the order of a flow: no new images, no new verdicts (if the hooks go), what is left in the rings, the end.
     drop(watching);
     // The engine may have ended by itself, with an error that it logged.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::client::{Reply, Transport};
+use super::client::{Answer, Reply, Transport};
 use super::policies::{self, LlmMode};
 use super::screen::Screen;
 use super::stage::{self, DNS, EARLY, Stage, WEB};
@@ -31,7 +31,7 @@ pub(super) fn play(stage: &Stage, screen: &mut Screen) -> Result<()> {
     let (with, without) = policies::provider_ranges(IRISH_PREFIX)?;
     fs::write(&list, without)?;
     let setup = setup.policy(&policies::fences(LlmMode::Audit)?)?;
-    let setup = setup.arg("--provider-ranges").arg(&list);
+    let setup = setup.arg("--provider-ranges").arg(&list).keep_on_exit();
     let begin = Instant::now();
     let agent = setup.start()?;
     let started = begin.elapsed();
@@ -46,7 +46,7 @@ pub(super) fn play(stage: &Stage, screen: &mut Screen) -> Result<()> {
     };
     told().with_context(|| format!("ringfence run said:\n{}", agent.said()))?;
     drop(watch);
-    curtain(stage, screen, agent)
+    killed(stage, screen, &setup, agent)
 }
 
 fn no_fence(stage: &Stage, screen: &mut Screen) -> Result<()> {
@@ -172,19 +172,33 @@ fn lookup(screen: &Screen, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn curtain(stage: &Stage, screen: &mut Screen, agent: Agent) -> Result<()> {
+fn killed(stage: &Stage, screen: &mut Screen, setup: &Setup, agent: Agent) -> Result<()> {
     screen.act(
-        "The end",
+        "The agent is killed",
         &[
-            "In this version the programs in the kernel are held by the agent's process: when it ends, they are",
-            "detached and nothing is enforced. The next version pins them, so that they outlive it.",
+            "What is enforced lies pinned in the kernel; the agent is only its keeper. It is killed with SIGKILL, then",
+            "another one is started: it takes over what is in force and says how long nobody was reading.",
         ],
     );
+    agent.kill()?;
+    let visit = Visit::curl(&stage.crm, stage::JAPAN, WEB);
+    let refused = |answer: Answer| matches!(answer.reply, Reply::Refused(_));
+    let answer = visit.alone(stage, screen)?;
+    screen.promise(refused(answer), "with the agent dead the place is refused all the same");
+    let agent = setup.start()?;
+    let watch = agent.watch(&[])?;
+    let gap = watch.wait_for("the gap to be announced", REREAD, |event| event.is("kind", "gap"))?;
+    let word = |field| gap.text(field).unwrap_or("?");
+    screen.dim(&format!("gap: nobody was reading from {} to {}", word("begin"), word("end")));
+    drop(watch);
     agent.stop()?;
-    let answer = Visit::curl(&stage.crm, stage::JAPAN, WEB).alone(stage, screen)?;
+    let (_, said) = setup.uninstall()?;
+    screen.dim("$ ringfence uninstall");
+    screen.dim(said.trim_end());
+    let answer = visit.alone(stage, screen)?;
     screen.promise(
         answer.reply == Reply::Reached,
-        "without the agent the refused place is reached again: it was the fence",
+        "uninstalled, the refused place is reached again: it was the fence",
     );
     Ok(())
 }

@@ -87,6 +87,12 @@ impl<T: MapValue> Mapped<T> {
         Ok(Self { fd, at, _value: PhantomData })
     }
 
+    /// The value as it lies in memory.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped, `T` long, and `T` is integers without padding (sizes are asserted): any byte is one.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr().cast(), size_of::<T>()) }
+    }
+
     /// Unmaps; what remains is the map itself.
     pub(crate) fn unmap(self) -> io::Result<OwnedFd> {
         self.fd.try_clone()

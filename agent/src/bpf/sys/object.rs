@@ -71,6 +71,14 @@ pub(super) fn info<T: Default>(object: BorrowedFd<'_>) -> io::Result<T> {
     Ok(info)
 }
 
+/// What tells a map or a program from every other: type and id, and key and value size, or the tag.
+pub(crate) type Identity = [u32; 4];
+
+/// Which map or program this is.
+pub(crate) fn identity(object: BorrowedFd<'_>) -> io::Result<Identity> {
+    info(object)
+}
+
 /// What a map is.
 pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     info(map)
