@@ -82,7 +82,8 @@ pub struct HubCounts {
 pub enum Start {
     /// With what is published from now on.
     Latest,
-    /// With the oldest event in the ring.
+    /// With the oldest event that is still there: a notice is there for longer than the flows around it, and these are
+    /// announced as missed.
     Earliest,
 }
 
@@ -134,7 +135,7 @@ impl Hub {
         let ring = self.ring();
         let next = match start {
             Start::Latest => ring.head() + 1,
-            Start::Earliest => ring.first,
+            Start::Earliest => ring.oldest(),
         };
         let signal = self.signal.subscribe();
         drop(ring);

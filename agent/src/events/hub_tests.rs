@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{Hub, Start, Subscription};
-use crate::events::fixtures::{allowed, event};
-use crate::events::model::notice::Lost;
+use crate::events::fixtures::{allowed, event, time};
+use crate::events::model::notice::{Gap, Lost};
 use crate::events::model::words::{Kind, LostReason};
 use crate::events::model::{Body, Event, Stamped};
 
@@ -79,6 +79,20 @@ async fn a_flood_does_not_push_out_the_announcement_of_what_was_lost_in_it() {
     assert_eq!((subscription.lost(), hub.counts().lost_slow), (5, 5));
     subscription.count_filtered(0);
     assert_eq!(hub.counts().delivered, 5, "four events of the ring, and the announcement");
+}
+
+/// The gap is the first event of an agent that takes over, and a backlog longer than the ring follows it at once.
+#[tokio::test]
+async fn earliest_begins_with_a_notice_that_a_backlog_has_pushed_out() {
+    let hub = hub(4);
+    let gap = Gap { begin: time(), end: time(), delivered: 10, lost: 0, earlier: None };
+    hub.publish(Event { body: Body::Gap(gap), time: time() });
+    hub.publish_all(events(10));
+    let mut subscription = hub.subscribe(Start::Earliest);
+    let taken = batch(&mut subscription).await.expect("events");
+    assert_eq!(sequences(&taken), [1, 7, 8, 9, 10, 11]);
+    assert!(matches!(taken[0].event.body, Body::Gap(_)));
+    assert_eq!(range(&taken[1]), Some((2, 7)));
 }
 
 fn range(stamped: &Stamped) -> Option<(u64, u64)> {

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use agent_common::wire::Counter;
+use agent_tests::agent::Agent;
 use agent_tests::deadline::wait_for;
-use agent_tests::events::Event;
+use agent_tests::events::{Event, Watch};
 use anyhow::{Context, Result, ensure};
 
 use super::books::{Counters, Got, drained, judge};
@@ -64,11 +65,7 @@ fn once() -> Result<()> {
     let gap = watch.wait_for("the gap", TOLD, |event| event.is("kind", "gap"))?;
     ensure!(gap.is("earlier_stream_id", stream), "the gap follows another stream than {stream}: {}", gap.0);
     let unseen = unseen(&gap, &first)?;
-    drained(&counters, &agent, &watch, &first, unseen)?;
-    last_ones(&scene)?;
-    drained(&counters, &agent, &watch, &first, unseen)?;
-    let mut second = Got::default();
-    second.read(&watch.events());
+    let second = settled(&scene, &counters, &agent, &watch, &first, unseen)?;
     let both = first.clone().and(&second);
     judge(&counters, &both, unseen).with_context(|| format!("the agent said:\n{}", agent.said()))?;
     ensure!(
@@ -82,12 +79,38 @@ fn once() -> Result<()> {
         counters.produced()?
     );
 
+    // Nothing of it is told again by a third agent.
+    agent.kill()?;
+    let agent = setup.start()?;
+    let watch = agent.watch(&["--all"])?;
+    let gap = watch.wait_for("the second gap", TOLD, |event| event.is("kind", "gap"))?;
+    let unseen = unseen + self::unseen(&gap, &second)?;
+    let third = settled(&scene, &counters, &agent, &watch, &both, unseen)?;
+    judge(&counters, &both.and(&third), unseen).context("over two deaths")?;
+
     // The mutant: without the hooks the very same flood leaks.
     agent.stop()?;
     setup.uninstall()?;
     let flood = Flood::begin(&scene, MOSTLY_ALLOWED)?;
     wait_for("the flood to leak without hooks", TOLD, || Ok((flood.leaked(&scene)? > 0).then_some(())))?;
     Ok(())
+}
+
+/// What a subscriber has got when everything is told. Whatever is told twice, is by the time that the last ones have been.
+fn settled(
+    scene: &Scene,
+    counters: &Counters,
+    agent: &Agent,
+    watch: &Watch,
+    before: &Got,
+    unseen: i64,
+) -> Result<Got> {
+    drained(counters, agent, watch, before, unseen)?;
+    last_ones(scene)?;
+    drained(counters, agent, watch, before, unseen)?;
+    let mut got = Got::default();
+    got.read(&watch.events());
+    Ok(got)
 }
 
 /// Events that the earlier agent had numbered and its subscriber did not get. Negative: the subscriber got more than the

@@ -59,9 +59,7 @@ pub(super) fn run() -> Result<Outcome> {
     })?;
     let (stood, went_on) = (begin.elapsed(), Timestamp::now());
     drop(stopped);
-    for kind in ["violation", "flow"] {
-        announced_soon(&watch, kind, went_on)?;
-    }
+    let told = [announced_soon(&watch, "violation", went_on)?, announced_soon(&watch, "flow", went_on)?];
     flood.judge(&scene, "after the agent went on")?;
     flood.end();
 
@@ -75,7 +73,8 @@ pub(super) fn run() -> Result<Outcome> {
     judge(&counters, &got, 0).with_context(|| format!("the agent said:\n{}", agent.said()))?;
     no_unannounced_loss(&events)?;
     flood.judge(&scene, "in the end")?;
-    println!("overflow: still for {:.1} s, {} produced: {got}", stood.as_secs_f64(), counters.produced()?);
+    let (stood, produced) = (stood.as_secs_f64(), counters.produced()?);
+    println!("overflow: still for {stood:.1} s, losses told {told:?} ms later; {produced} produced: {got}");
 
     // The mutant: without the hooks the very same flood leaks.
     agent.stop()?;
@@ -90,8 +89,8 @@ fn lost(counters: &Counters) -> Result<[u64; 2]> {
 }
 
 /// A loss of this kind was announced within a second of `went_on`, by the stream's own clock: how long a line takes to get
-/// through a flood is not the agent's.
-fn announced_soon(watch: &Watch, kind: &str, went_on: Timestamp) -> Result<()> {
+/// through a flood is not the agent's. Returns after how many milliseconds.
+fn announced_soon(watch: &Watch, kind: &str, went_on: Timestamp) -> Result<i64> {
     let time = |event: &Event| event.text("time").and_then(|t| t.parse::<Timestamp>().ok());
     let event = watch.wait_for(&format!("a loss of the {kind} ring"), TOLD, |event| {
         let lost = event.is("reason", "KernelRingFull") && event.is("lost_kind", kind);
@@ -99,5 +98,5 @@ fn announced_soon(watch: &Watch, kind: &str, went_on: Timestamp) -> Result<()> {
     })?;
     let after = time(&event).context("no time")?.as_millisecond() - went_on.as_millisecond();
     ensure!(after <= SOON_MS, "the loss of the {kind} ring was announced after {after} ms");
-    Ok(())
+    Ok(after)
 }

@@ -42,6 +42,11 @@ impl Ring {
         self.first + self.events.len() as u64 - 1
     }
 
+    /// Number of the oldest event that is still there.
+    pub(super) fn oldest(&self) -> u64 {
+        self.notices.front().map_or(self.first, |(sequence, _)| *sequence)
+    }
+
     /// Makes room.
     fn evict(&mut self) -> Option<Arc<Event>> {
         let event = self.events.pop_front()?;
