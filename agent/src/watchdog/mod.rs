@@ -9,7 +9,7 @@
 //! | the bpf file system unmounted | its type | Degraded, with the mend; pinned again once it is mounted |
 //! | programs of others at our hooks | `BPF_PROG_QUERY`, effective | told once each: what they do to a call before or after us is theirs |
 //! | secrets, policy or index replaced | ids, a digest of what the fences say | the engine publishes again |
-//! | the hooks do not act, whatever the reason | the [canary](canary) gets through | Degraded until it is refused again |
+//! | the hooks do not act, whatever the reason | the [canary] gets through | Degraded until it is refused again |
 //!
 //! Guards of interfaces are the [host layer's](crate::hostlayer) own to look after; it reports to the same [`Alarms`].
 //! All of it works with CAP_BPF and CAP_NET_ADMIN. It can't hold against root, who can stop the agent itself: it is there
