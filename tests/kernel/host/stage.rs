@@ -20,6 +20,8 @@ use serde_json::Value;
 
 use crate::flows::{Address, Destination, OUTSIDE_PORT, PORT, Shape, Use, every_udp_address};
 use crate::policies::{FENCE, RULE, fence};
+use crate::scene::with_a_small_world;
+use crate::suite::in_vm;
 
 /// How long an event or a look may take.
 pub(super) const SOON: Duration = Duration::from_secs(10);
@@ -62,9 +64,10 @@ impl Stage {
         Actor::start(&self.pod.namespace, &self.crm)
     }
 
-    /// An agent of the node, which guards by `layer`.
+    /// An agent of the node, which guards by `layer`; in a virtual machine it knows a small world, as in `scene`.
     pub(super) fn agent(&self, layer: &str) -> Result<Setup> {
-        Ok(Setup::new(&self.root)?.inside(self.host())?.arg("--host-layer").arg(layer))
+        let setup = Setup::new(&self.root)?.inside(self.host())?.arg("--host-layer").arg(layer);
+        if in_vm() { with_a_small_world(setup) } else { Ok(setup) }
     }
 
     /// `crm` may send to the EEA only; `more` are lines of the fence's spec.
