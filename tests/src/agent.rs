@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -258,7 +258,7 @@ impl Setup {
     pub fn run_to_refusal(&self) -> Result<(Option<i32>, String)> {
         let mut agent = self.spawn()?;
         let status = wait_for("ringfence run to refuse and end", READY, || Ok(agent.process.try_wait()?))?;
-        Ok((status.code(), agent.said()))
+        Ok((status.code(), agent.said_to_the_end()))
     }
 
     fn spawn(&self) -> Result<Agent> {
@@ -285,15 +285,21 @@ impl Setup {
             command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
         let stderr = BufReader::new(process.stderr.take().context("agent without standard error")?);
         let said = Arc::new(Mutex::new(String::new()));
-        let listener = Arc::clone(&said);
-        thread::Builder::new().name("agent-stderr".into()).spawn(move || {
+        let heard = Arc::clone(&said);
+        let listener = thread::Builder::new().name("agent-stderr".into()).spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                let mut said = listener.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut said = heard.lock().unwrap_or_else(PoisonError::into_inner);
                 said.push_str(&line);
                 said.push('\n');
             }
         })?;
-        Ok(Agent { binary: self.binary.clone(), socket: self.socket(), process, said })
+        Ok(Agent {
+            binary: self.binary.clone(),
+            socket: self.socket(),
+            process,
+            said,
+            listener: Some(listener),
+        })
     }
 }
 
@@ -319,9 +325,18 @@ pub struct Agent {
     socket: PathBuf,
     process: Child,
     said: Arc<Mutex<String>>,
+    /// Listens until the agent's end.
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Agent {
+    /// Everything that an agent which has ended wrote to standard error.
+    fn said_to_the_end(&mut self) -> String {
+        // A panic of the listener leaves what it had heard until then.
+        self.listener.take().map(JoinHandle::join);
+        self.said()
+    }
+
     /// Everything it has written to standard error so far.
     pub fn said(&self) -> String {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -436,7 +451,7 @@ impl Agent {
         let status =
             wait_for("ringfence run to end after SIGTERM", ENDED, || Ok(self.process.try_wait()?))?;
         ensure!(status.success(), "ringfence run ended with {status} after SIGTERM:\n{}", self.said());
-        Ok(self.said())
+        Ok(self.said_to_the_end())
     }
 
     /// Ends the agent without a chance to clean up (SIGKILL) and waits for it. What is pinned goes on.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::bpf::features::switches::Switches;
-use crate::bpf::features::{Feature, Presence, probe_host_layer};
+use crate::bpf::features::{Feature, Presence, Probed, probe_host_layer};
 use crate::config::{Config, HostLayer};
 use crate::identity::layout::Layout;
 use crate::policy::lacks::{Lack, Lacks, Missing, Scope};
@@ -45,20 +45,31 @@ pub(super) fn look_for_layers(config: &Config, lacks: &Lacks) -> Result<()> {
             mend: "run without `--host-layer off`".to_owned(),
         }),
         HostLayer::Auto | HostLayer::Clsact => {
-            let probed = probe_host_layer(&Switches::from_environment()?);
-            let lack = || Lack {
-                lost: format!("{}, and {}", probed.detail, Feature::HostLayer.lost()),
-                mend: Feature::HostLayer.mend().to_owned(),
-            };
-            match probed.presence {
-                Presence::Missing | Presence::Unknown => Some(lack()),
-                // Where it can be had the layer says itself for whom it has nothing to guard.
-                Presence::Found => None,
-            }
+            lack_of_layer(&probe_host_layer(&Switches::from_environment()?))
         }
     };
     lacks.set(Requirement::HostLayer, Scope::Node, lack);
     Ok(())
+}
+
+/// Only what was tried and does not work is missing before it is attached. Trying clsact takes CAP_SYS_ADMIN, which the
+/// agent has given up by now: a kernel without tcx leaves the question open, and attaching answers it.
+fn lack_of_layer(probed: &Probed) -> Option<Lack> {
+    match probed.presence {
+        Presence::Missing => Some(Lack {
+            lost: format!("{}, and {}", probed.detail, Feature::HostLayer.lost()),
+            mend: Feature::HostLayer.mend().to_owned(),
+        }),
+        Presence::Unknown => {
+            tracing::info!(
+                why = probed.detail,
+                "host layer: whether it can be had will show when it is attached"
+            );
+            None
+        }
+        // Where it can be had the layer says itself for whom it has nothing to guard.
+        Presence::Found => None,
+    }
 }
 
 /// What the fences of the first policy require.
@@ -76,4 +87,20 @@ pub(super) fn check_requirements(missing: &[Missing], allow_partial: bool, start
          events say `partial`",
         lines.join("\n")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Feature, Presence, Probed, lack_of_layer};
+
+    #[test]
+    fn a_layer_that_could_not_be_tried_is_not_missing() {
+        for (presence, is_missing) in
+            [(Presence::Found, false), (Presence::Unknown, false), (Presence::Missing, true)]
+        {
+            let probed = Probed { feature: Feature::HostLayer, presence, detail: "as tried".to_owned() };
+            let lack = lack_of_layer(&probed);
+            assert_eq!(lack.is_some(), is_missing, "{presence:?}: {lack:?}");
+        }
+    }
 }

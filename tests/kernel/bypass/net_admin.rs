@@ -27,6 +27,7 @@ pub(super) fn rows() -> Vec<Row> {
         [
             ("tun-forwarding", tun_forwarding),
             ("tunnel-device", tunnel_device),
+            ("tunnel-device-ip", tunnel_device_ip),
             ("rewritten-packet", rewritten_packet),
             ("own-nat", own_nat),
             ("xfrm", xfrm),
@@ -50,23 +51,34 @@ fn tun_forwarding(stage: &mut Stage) -> Result<Finding> {
 }
 
 /// Egress is asked about what goes into the tunnel, which is to an allowed place; the outer packets are sent by a
-/// socket of the kernel's, to the tunnel's far end.
+/// socket of the kernel's, to the tunnel's far end. They are datagrams, judged by that end.
 fn tunnel_device(stage: &mut Stage) -> Result<Finding> {
+    tunnels(stage, [(Tunnel::Vxlan, 121), (Tunnel::Geneve, 122)], "Default")
+}
+
+/// The same, but the outer packets are of protocols that a fence has to open, wherever they go.
+fn tunnel_device_ip(stage: &mut Stage) -> Result<Finding> {
+    tunnels(stage, [(Tunnel::Gre, 123), (Tunnel::IpIp, 124)], "Protocol")
+}
+
+/// Each kind with the last number of its addresses; the host layer stops it for `reason`.
+fn tunnels(stage: &mut Stage, kinds: [(Tunnel, u8); 2], reason: &str) -> Result<Finding> {
     let pods = stage.pods()?;
     let mut fates = Vec::new();
-    let kinds = [Tunnel::Vxlan, Tunnel::Geneve, Tunnel::Gre, Tunnel::IpIp];
-    for (number, tunnel) in (0..).zip(kinds) {
-        let aim = Aim::v4(121 + number);
+    for (tunnel, last) in kinds {
+        let aim = Aim::v4(last);
         match through(pods, tunnel, aim)? {
             Some(arms) => {
-                stopped(pods, aim.forbidden)?;
+                pods.layered_event("the outer packet that the host layer stopped", |event| {
+                    event.is_to(aim.forbidden) && event.is("hook", "Host") && event.is("reason", reason)
+                })?;
                 fates.push(arms.fate()?);
             }
             None => println!("  {tunnel:?}: not in this kernel"),
         }
     }
     if fates.is_empty() {
-        return Ok(Finding::NotHere("no kind of tunnel device in this kernel".into()));
+        return Ok(Finding::NotHere("this kernel has no such tunnel device".into()));
     }
     all(fates)
 }

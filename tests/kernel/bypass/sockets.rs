@@ -39,7 +39,10 @@ pub(crate) struct Elder {
 impl Elder {
     /// Where datagrams must be answered: an unreachable port would refuse the next `send` by itself.
     pub(crate) const UDP_SERVERS: [SocketAddr; 2] =
-        [SocketAddr::new(FORBIDDEN.1, PORT), SocketAddr::new(ALLOWED.1, PORT)];
+        [SocketAddr::new(FORBIDDEN.1, PORT), Self::ALLOWED_SERVER];
+
+    /// The one that the fence allows.
+    pub(crate) const ALLOWED_SERVER: SocketAddr = SocketAddr::new(ALLOWED.1, PORT);
 
     /// Opens and uses the sockets. Call it before the agent starts.
     pub(crate) fn new(scene: &Scene) -> Result<Self> {

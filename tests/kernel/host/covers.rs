@@ -7,6 +7,7 @@ use agent_tests::tamper::{detach, pinned_link};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+use super::has_tcx;
 use super::stage::{FRAMES, SOON, Stage, hand_over, interface, target};
 use crate::flows::{Address, Destination, PORT, must_echo, shapes};
 use crate::suite::Outcome;
@@ -15,8 +16,10 @@ fn guard(interface: &Value) -> Option<&str> {
     interface.get("guard").and_then(Value::as_str)
 }
 
-fn is_guarded(link: &str) -> impl Fn(&Value) -> bool {
-    move |it| it.get("name").and_then(Value::as_str) == Some(link) && guard(it) == Some("tcx")
+/// By tcx where the kernel has it, else by clsact: nothing less is chosen.
+fn is_guarded(link: &str) -> Result<impl Fn(&Value) -> bool> {
+    let best = if has_tcx()? { "tcx" } else { "clsact" };
+    Ok(move |it: &Value| it.get("name").and_then(Value::as_str) == Some(link) && guard(it) == Some(best))
 }
 
 /// A pod that is made while the agent runs. Its first packets need neighbour discovery, in both families.
@@ -26,7 +29,7 @@ pub(super) fn a_new_pod() -> Result<Outcome> {
     let agent = setup.start()?;
     let pod = stage.node.pod(7)?;
     let mut crm = Actor::start(&pod.namespace, &stage.crm)?;
-    interface(&agent, "the new pod's interface to be guarded", is_guarded(&pod.host_link))?;
+    interface(&agent, "the new pod's interface to be guarded", is_guarded(&pod.host_link)?)?;
     for shape in shapes() {
         must_echo(&mut crm, shape, shape.target(Destination::Allowed, PORT), "from a new pod")?;
     }
@@ -35,8 +38,9 @@ pub(super) fn a_new_pod() -> Result<Outcome> {
     hand_over(&mut crm, &stage.frame_of(&pod, to))?;
     let arrived = stage.sniffer.frames_to(to.ip())?.frames - before;
     ensure!(arrived == 0, "{arrived} of {FRAMES} frames of a new pod arrived");
+    let is_guarded = is_guarded(&pod.host_link)?;
     let counted = interface(&agent, "the frames to be counted", |it| {
-        is_guarded(&pod.host_link)(it) && it.get("blocked").and_then(Value::as_u64) == Some(FRAMES)
+        is_guarded(it) && it.get("blocked").and_then(Value::as_u64) == Some(FRAMES)
     })?;
     ensure!(counted.get("workload").and_then(Value::as_str) == Some(stage.crm.name()), "{counted}");
 
@@ -50,14 +54,14 @@ pub(super) fn a_new_pod() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Root takes the guard off its interface.
+/// Root takes the guard off its interface: a tcx link. A filter of clsact is not asked about.
 pub(super) fn a_detached_guard() -> Result<Outcome> {
     let stage = Stage::new()?;
     let mut crm = stage.actor()?;
     let setup = stage.agent("auto")?.policy(&stage.policy("Enforce", ""))?;
     let agent = setup.start()?;
     let watch = agent.watch(&["--all"])?;
-    let guarded = interface(&agent, "the interface to be guarded", is_guarded(&stage.pod.host_link))?;
+    let guarded = interface(&agent, "the interface to be guarded", is_guarded(&stage.pod.host_link)?)?;
     let index = guarded.get("index").and_then(Value::as_u64).unwrap_or_default();
     let link = setup.pins().join(format!("links/veth-{index}"));
     let (id, program) = pinned_link(&link)?;
@@ -100,7 +104,7 @@ pub(super) fn a_shared_namespace() -> Result<Outcome> {
 
     // The stranger leaves: guarded, ready.
     drop(stranger);
-    interface(&agent, "the namespace to be guarded", is_guarded(&stage.pod.host_link))?;
+    interface(&agent, "the namespace to be guarded", is_guarded(&stage.pod.host_link)?)?;
     state(&agent, "Ready")?;
     Ok(Outcome::Passed)
 }

@@ -152,9 +152,13 @@ fn host_layer(parts: &[Probed]) -> Probed {
     if let Some((_, how)) = found {
         return Probed::found(Feature::HostLayer, *how);
     }
-    let untried = ways.iter().any(|(feature, _)| presence(*feature) == Some(Presence::Unknown));
-    let detail = "neither tcx nor clsact";
-    Probed::new(Feature::HostLayer, if untried { Presence::Unknown } else { Presence::Missing }, detail)
+    match parts.iter().find(|p| p.presence == Presence::Unknown) {
+        Some(untried) => Probed::unknown(
+            Feature::HostLayer,
+            format!("{} could not be tried: {}", untried.feature.name(), untried.detail),
+        ),
+        None => Probed::missing(Feature::HostLayer, "neither tcx nor clsact"),
+    }
 }
 
 #[cfg(test)]
