@@ -27,7 +27,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_common::image::Policy;
-use thiserror::Error;
 
 use self::pass::{Ground, pass};
 pub use self::record::Witness;
@@ -46,16 +45,6 @@ const SLEEP: Duration = Duration::from_secs(5);
 /// that cgroups that come and go all the time can't keep it busy.
 const REST: u32 = 4;
 const LONGEST_REST: Duration = Duration::from_secs(2);
-
-/// Why flows can't be ended.
-#[derive(Debug, Error)]
-pub enum FlowsError {
-    /// The privilege is missing.
-    #[error(
-        "--netns-entry needs CAP_SYS_ADMIN to enter network namespaces, and this process does not have it: grant it, together with CAP_SYS_PTRACE, or leave --netns-entry out (blocked flows then go silent)"
-    )]
-    NotAllowed,
-}
 
 /// Asks for a pass.
 #[derive(Clone, Debug)]
@@ -108,23 +97,6 @@ pub struct Flows {
 pub fn channel() -> (Asker, Receiver<()>) {
     let (sender, receiver) = sync_channel(1);
     (Asker(sender), receiver)
-}
-
-/// Looks whether this process may enter namespaces at all.
-///
-/// # Errors
-/// It may not; the error says what is missing.
-pub fn check_privileges() -> Result<(), FlowsError> {
-    let has = |capability| caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false);
-    if !has(caps::Capability::CAP_SYS_ADMIN) {
-        return Err(FlowsError::NotAllowed);
-    }
-    if !has(caps::Capability::CAP_SYS_PTRACE) {
-        tracing::warn!(
-            "without CAP_SYS_PTRACE, --netns-entry finds only the namespaces of processes with the agent's own user and privileges"
-        );
-    }
-    Ok(())
 }
 
 impl Flows {

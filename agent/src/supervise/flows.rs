@@ -15,7 +15,7 @@ use crate::events::enrich::Enricher;
 use crate::events::hub::Hub;
 use crate::events::model::notice::NodeState;
 use crate::events::model::{Body, Event};
-use crate::flows::{Asker, Flows, channel, check_privileges};
+use crate::flows::{Asker, Flows, channel};
 use crate::grpc::backend::Backend;
 use crate::identity::cgroups::CgroupFs;
 use crate::policy::in_force::History;
@@ -32,7 +32,6 @@ pub(super) fn prepare(
     if !config.netns_entry {
         return Ok(None);
     }
-    check_privileges()?;
     let (asker, asked) = channel();
     let enricher = Enricher::new(Arc::clone(&history), Arc::clone(&cgroups), lacks);
     Ok(Some((Flows::new(asked, history, cgroups, root.to_owned(), descriptor(ebpf), enricher, hub), asker)))
