@@ -82,11 +82,6 @@ impl Scene {
         self.world.far()
     }
 
-    /// Workloads and servers are in one namespace.
-    pub(crate) fn is_loopback(&self) -> bool {
-        self.world.is_loopback()
-    }
-
     /// How to run an agent on this stage. In a virtual machine it knows a small world: reading the whole one takes
     /// an emulated processor many seconds, and each test starts an agent of its own.
     pub(crate) fn agent(&self) -> Result<Setup> {
