@@ -43,6 +43,10 @@ impl Tier {
     }
 }
 
+/// Files whose tests take minutes in an emulator: in a virtual machine they run with full counts only.
+const PATIENT: [&str; 7] =
+    ["birth::", "degraded::", "doctor::", "live::", "pins::", "protocols::", "watchdog::"];
+
 /// A trial that passes, fails or prints `SKIP name: reason`. Names are written as Rust writes them, `file::claim`,
 /// because `cargo xtask test` reads them from that line.
 pub(crate) fn trial(
@@ -53,8 +57,11 @@ pub(crate) fn trial(
     let name = name.into();
     let shown = name.clone();
     Trial::ignorable_test(name, move || {
+        let patient = || PATIENT.iter().any(|file| shown.starts_with(file));
         let skip = if place == Place::Host && in_vm() {
             Outcome::Skipped("runs on a host, not in a virtual machine".into())
+        } else if in_vm() && patient() && Tier::from_environment() == Tier::Default {
+            Outcome::Skipped("takes long in an emulator: it runs there with --all".into())
         } else {
             test().map_err(|error| Failed::from(format!("{error:#}")))?
         };
