@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
 
 use super::client::{self, Answer, Program, Reply, Transport};
 use super::interrupt;
 use super::screen::Screen;
 use super::stage::{Spot, Stage, Workload};
 use crate::events::{Event, Watch};
+
+/// How far the clock of events may be from ours.
+const CLOCKS: SignedDuration = SignedDuration::from_millis(20);
 
 /// How long the stream may take to tell of a visit.
 const TOLD: Duration = Duration::from_secs(10);
@@ -67,9 +71,16 @@ impl<'a> Visit<'a> {
         promise: Promise,
     ) -> Result<Event> {
         let before = last_sequence(&watch.events());
+        let begin = Timestamp::now() - CLOCKS;
         let answer = self.alone(stage, screen)?;
         let told = watch.wait_for(&format!("a verdict about {}", self.to()), TOLD, |event| {
-            event.number("sequence").is_some_and(|sequence| sequence > before) && self.is_told_by(event)
+            // What waited while the agent stood still comes with new numbers and old times.
+            event.number("sequence").is_some_and(|sequence| sequence > before)
+                && event
+                    .text("time")
+                    .and_then(|time| time.parse().ok())
+                    .is_some_and(|at: Timestamp| at >= begin)
+                && self.is_told_by(event)
         });
         let event = match told {
             Err(_) if interrupt::asked() => return Err(interrupt::Interrupted.into()),
